@@ -1,0 +1,173 @@
+"""`DDF`: the decoupled dynamic filter layer, in the place of a k x k convolution with as many channels out as in."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ddfnet.nn.filter_norm import Affine, FilterKind, FilterNorm
+from ddfnet.ops.ddf.api import Backend, ddf
+from ddfnet.ops.ddf.checks import Combine
+
+Norm = Literal["filter", "sigmoid", "batch", "none"]
+Branches = Literal["both", "spatial", "channel"]
+
+
+class DDF(nn.Module):
+    """Predicts one k x k filter per pixel and one per channel from its input, normalises them and applies Eq. 2.
+
+    Spatial branch: a 1x1 convolution (stride s, bias) to G*K channels, normalised. Channel branch: global average
+    pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU, 1x1 to C*K channels, normalised. Parameters are named
+    as in the authors' checkpoints: `spatial_branch.0`, `channel_branch.1`, `channel_branch.3`, `channel_branch.4.std`.
+
+    Args:
+        channels: C, in and out.
+        kernel_size: k, odd; at least 3 with norm="filter".
+        stride, dilation: of the filters; zero padding keeps the size, (H, W) -> (ceil(H / s), ceil(W / s)).
+        heads: G, groups of channels with a spatial filter of their own; divides `channels`.
+        squeeze_ratio: sigma of the channel branch (Table 3c).
+        combine: "mul" (the paper) or "add".
+        norm: "filter" (Eq. 3), "sigmoid", "batch" (batch norm of the predicted taps) or "none" (Table 3b).
+        branches: "both", or "spatial" or "channel" alone (Table 3a).
+        affine: of norm="filter": "released" (the authors' code) or "paper" (alpha and beta learned); see `FilterNorm`.
+        bias: adds a learned bias per channel; the authors' layer has none.
+        backend: as in `ddfnet.ddf`.
+
+    Shape:
+        (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)), in the memory format of the input.
+
+    Raises:
+        ValueError: an option or the input's shape is not as described.
+
+    Example:
+        >>> import torch, ddfnet
+        >>> layer = ddfnet.DDF(64)  # where nn.Conv2d(64, 64, 3, padding=1) stood
+        >>> layer(torch.randn(2, 64, 28, 28)).shape
+        torch.Size([2, 64, 28, 28])
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        heads: int = 1,
+        squeeze_ratio: float = 0.2,
+        combine: Combine = "mul",
+        norm: Norm = "filter",
+        branches: Branches = "both",
+        affine: Affine = "released",
+        bias: bool = False,
+        backend: Backend = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("channels", channels), ("stride", stride), ("dilation", dilation), ("heads", heads)):
+            if value < 1:
+                raise ValueError(f"{name}: expected an int >= 1, got {value}")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
+        if channels % heads:
+            raise ValueError(f"heads: expected a divisor of channels = {channels}, got {heads}")
+        if squeeze_ratio <= 0:
+            raise ValueError(f"squeeze_ratio: expected a number > 0, got {squeeze_ratio}")
+        if combine not in ("mul", "add"):
+            raise ValueError(f"combine: expected 'mul' or 'add', got {combine!r}")
+        if norm not in ("filter", "sigmoid", "batch", "none"):
+            raise ValueError(f"norm: expected 'filter', 'sigmoid', 'batch' or 'none', got {norm!r}")
+        if branches not in ("both", "spatial", "channel"):
+            raise ValueError(f"branches: expected 'both', 'spatial' or 'channel', got {branches!r}")
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.heads = heads
+        self.squeeze_ratio = squeeze_ratio
+        self.combine: Combine = combine
+        self.norm = norm
+        self.branches = branches
+        self.affine = affine
+        self.backend: Backend = backend
+
+        def normalise(filters: int, kind: FilterKind) -> nn.Module:
+            if norm == "filter":
+                return FilterNorm(filters, kernel_size, kind=kind, affine=affine, device=device, dtype=dtype)
+            if norm == "batch":
+                return nn.BatchNorm2d(filters * taps, device=device, dtype=dtype)
+            return nn.Sigmoid() if norm == "sigmoid" else nn.Identity()
+
+        def pointwise(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+            return nn.Conv2d(inputs, outputs, 1, stride=stride, device=device, dtype=dtype)
+
+        taps = kernel_size**2
+        squeezed = max(1, int(squeeze_ratio * channels))
+        self.spatial_branch: nn.Sequential | None = None
+        self.channel_branch: nn.Sequential | None = None
+        if branches != "channel":
+            self.spatial_branch = nn.Sequential(pointwise(channels, heads * taps, stride), normalise(heads, "spatial"))
+        if branches != "spatial":
+            self.channel_branch = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1),
+                pointwise(channels, squeezed),
+                nn.ReLU(inplace=True),
+                pointwise(squeezed, channels * taps),
+                normalise(channels, "channel"),
+            )
+        self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype)) if bias else None
+
+    def reset_parameters(self) -> None:
+        """Draws every parameter anew: the branches' as their own layers do, the bias as zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d | FilterNorm):
+                module.reset_parameters()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def filters(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The normalised filters predicted for `x`: channel (B, C, k, k), spatial (B, G, K, P, Q), in x's dtype."""
+        k = self.kernel_size
+        channel_filter = spatial_filter = None
+        if self.channel_branch is not None:
+            channel_filter = self.channel_branch(x).to(x.dtype).view(-1, self.channels, k, k)
+        if self.spatial_branch is not None:
+            spatial_filter = self.spatial_branch(x).to(x.dtype).unflatten(1, (self.heads, k * k))
+        return channel_filter, spatial_filter
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise ValueError(f"x: expected (B, {self.channels}, H, W), got {tuple(x.shape)}")
+        channel_filter, spatial_filter = self.filters(x)
+        y = ddf(
+            x,
+            channel_filter,
+            spatial_filter,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            dilation=self.dilation,
+            combine=self.combine,
+            backend=self.backend,
+        )
+        return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
+
+    def extra_repr(self) -> str:
+        parts = [str(self.channels), f"kernel_size={self.kernel_size}"]
+        defaults = {
+            "stride": 1,
+            "dilation": 1,
+            "heads": 1,
+            "squeeze_ratio": 0.2,
+            "combine": "mul",
+            "norm": "filter",
+            "branches": "both",
+            "affine": "released",
+            "backend": "auto",
+        }
+        parts += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
+        if self.bias is not None:
+            parts.append("bias=True")
+        return ", ".join(parts)

@@ -1,0 +1,167 @@
+"""`ddfnet.ddf`: the public function, the one backend choice, and the registered op behind it.
+
+    ddf --> "reference": Eq. 2 under ordinary autograd
+        --> torch.ops.ddfnet.ddf: shapes checked into a Geometry, the first kernel that can; saves its three inputs alone
+
+`torch.ops.ddfnet.ddf` is what `ddf` and `ddf_up` share: `ddf` calls it with `scale_factor == 1`, `ddf_up` with
+`stride == 1`. Its autograd, autocast and vmap rules are in `transforms.py`, its FLOP formula in `flops.py`.
+"""
+
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from ddfnet.ops.ddf import flops, torch_kernels, transforms
+from ddfnet.ops.ddf.checks import Combine, Geometry, check, check_types
+from ddfnet.ops.ddf.reference import ddf_reference
+
+Backend = Literal["auto", "reference", "torch"]
+
+
+class Kernels(Protocol):
+    """What a kernel file offers."""
+
+    def unsupported(self, x: Tensor, g: Geometry) -> str | None: ...
+
+    def ddf_forward(
+        self, x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, g: Geometry
+    ) -> Tensor: ...
+
+    def ddf_backward(
+        self,
+        grad_output: Tensor,
+        x: Tensor,
+        channel_filter: Tensor | None,
+        spatial_filter: Tensor | None,
+        g: Geometry,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
+
+
+# In the order in which "auto" asks them; the last can serve every call.
+KERNELS: dict[str, Kernels] = {"torch": torch_kernels}
+
+
+def ddf(
+    x: Tensor,
+    channel_filter: Tensor | None = None,
+    spatial_filter: Tensor | None = None,
+    *,
+    kernel_size: int | None = None,
+    stride: int = 1,
+    dilation: int = 1,
+    combine: Combine = "mul",
+    backend: Backend = "auto",
+) -> Tensor:
+    """Filters each pixel of each channel of `x` with its own k x k filter, the decoupled dynamic filter of Eq. 2.
+
+    The filter of channel c at output pixel (p, q) is `channel_filter[b, c] * spatial_filter[b, g, :, p, q]` (or their sum);
+    it is never stored. One filter left out counts as all ones (`combine="mul"`) or all zeros (`"add"`). Zero padding keeps
+    the size ("same"): taps outside the image contribute nothing.
+
+    Args:
+        x: (B, C, H, W), float32, float64, float16 or bfloat16; contiguous, channels_last or any other strides.
+        channel_filter: (B, C, k, k), one filter per sample and channel, k odd.
+        spatial_filter: (B, K, P, Q) with K = k*k: one filter per output pixel. Or (B, G, K, P, Q): G heads, head g
+            serving the channels c with c // (C/G) = g. A 4-D filter always means one head.
+        kernel_size: k; checked against the filters' shapes when given.
+        stride: s >= 1.
+        dilation: d >= 1, the distance of neighbouring taps in pixels of `x`.
+        combine: "mul" (the paper) or "add" (the authors' code has both).
+        backend: "auto" takes the fastest that can serve the call; a name takes that one or raises. "reference" runs
+            Eq. 2 under ordinary autograd. See `ddfnet info`.
+
+    Returns:
+        (B, C, P, Q) with P = ceil(H / s), Q = ceil(W / s), in the dtype, device and memory format of `x`. Sums of half
+        types are taken in float32.
+
+    Raises:
+        TypeError: not tensors, or dtypes that differ or are not floats. Layers and autocast cast; the op does not.
+        ValueError: shapes, devices or options that do not fit together, with what was expected and what came.
+        RuntimeError: the backend asked for cannot serve the call, with the reason.
+
+    Example:
+        >>> import torch, ddfnet
+        >>> x = torch.randn(2, 64, 28, 28, requires_grad=True)
+        >>> channel_filter = torch.randn(2, 64, 3, 3)
+        >>> spatial_filter = torch.randn(2, 9, 28, 28)
+        >>> ddfnet.ddf(x, channel_filter, spatial_filter).shape
+        torch.Size([2, 64, 28, 28])
+    """
+    check_types(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1)
+    if backend == "reference":
+        x, channel_filter, spatial_filter = transforms.autocast_inputs(x, channel_filter, spatial_filter)
+        g = check(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine)
+        return ddf_reference(x, channel_filter, spatial_filter, g)
+    options = (kernel_size, stride, dilation, 1, combine, backend)
+    return transforms.differentiable(x, channel_filter, spatial_filter, *options)
+
+
+def select(backend: str, x: Tensor, g: Geometry) -> Kernels:
+    """The kernels that serve a call: the first that can for "auto", the named one or RuntimeError for a name."""
+    if backend == "auto":
+        return next(kernels for kernels in KERNELS.values() if kernels.unsupported(x, g) is None)
+    if backend not in KERNELS:
+        names = ", ".join(repr(name) for name in ("auto", "reference", *KERNELS))
+        raise ValueError(f"backend: expected one of {names}, got {backend!r}")
+    reason = KERNELS[backend].unsupported(x, g)
+    if reason is not None:
+        raise RuntimeError(f"backend {backend!r} can't serve this call: {reason}")
+    return KERNELS[backend]
+
+
+# The registered op. Its arguments after the three tensors are those of `check` in the same order, then the backend.
+
+_INPUTS = "Tensor x, Tensor? channel_filter, Tensor? spatial_filter"
+_OPTIONS = "int? kernel_size, int stride, int dilation, int scale_factor, str combine, str backend"
+_LIBRARY = torch.library.Library("ddfnet", "DEF")
+_LIBRARY.define(f"ddf({_INPUTS}, {_OPTIONS}) -> Tensor")
+# Gradients not asked for come back empty: a schema has no optional outputs.
+_NEEDS = "bool needs_x, bool needs_channel_filter, bool needs_spatial_filter"
+_LIBRARY.define(f"ddf_backward(Tensor grad_output, {_INPUTS}, {_OPTIONS}, {_NEEDS}) -> (Tensor, Tensor, Tensor)")
+
+
+def _forward(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, *options: Any) -> Tensor:
+    g = check(x, channel_filter, spatial_filter, *options[:-1])
+    return select(options[-1], x, g).ddf_forward(x, channel_filter, spatial_filter, g)
+
+
+def _forward_fake(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, *options: Any) -> Tensor:
+    g = check(x, channel_filter, spatial_filter, *options[:-1])
+    return torch.empty(g.out_shape, dtype=x.dtype, device=x.device, memory_format=g.memory_format)
+
+
+def _backward(
+    grad_output: Tensor,
+    x: Tensor,
+    channel_filter: Tensor | None,
+    spatial_filter: Tensor | None,
+    *options: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    *shape_options, backend, needs_x, needs_channel, needs_spatial = options
+    g = check(x, channel_filter, spatial_filter, *shape_options)
+    needs = (needs_x, needs_channel, needs_spatial)
+    grads = select(backend, x, g).ddf_backward(grad_output, x, channel_filter, spatial_filter, g, needs)
+    a, b, c = (x.new_empty(0) if grad is None else grad for grad in grads)
+    return a, b, c
+
+
+def _backward_fake(
+    grad_output: Tensor,
+    x: Tensor,
+    channel_filter: Tensor | None,
+    spatial_filter: Tensor | None,
+    *options: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = zip((x, channel_filter, spatial_filter), options[-3:], strict=True)
+    a, b, c = (torch.empty_like(t) if needed and t is not None else x.new_empty(0) for t, needed in inputs)
+    return a, b, c
+
+
+_LIBRARY.impl("ddf", _forward, "CompositeExplicitAutograd")
+_LIBRARY.impl("ddf_backward", _backward, "CompositeExplicitAutograd")
+torch.library.register_fake("ddfnet::ddf", _forward_fake, lib=_LIBRARY)
+torch.library.register_fake("ddfnet::ddf_backward", _backward_fake, lib=_LIBRARY)
+transforms.register(_LIBRARY)
+flops.register()

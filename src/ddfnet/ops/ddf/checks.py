@@ -1,0 +1,190 @@
+"""From the shapes of the inputs of `ddf` and `ddf_up` to a frozen `Geometry`, or an error that says what came.
+
+One geometry serves both operations: `ddf` has `scale_factor == 1` and any stride, `ddf_up` has `stride == 1` and any
+scale factor.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Combine = Literal["mul", "add"]
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Sizes and options of one call, checked. Symbols as in the paper: B, C, H, W, P, Q, k, K = k*k, G, s, d, r."""
+
+    batch: int  # B
+    channels: int  # C
+    height: int  # H
+    width: int  # W
+    out_height: int  # ceil(H / s) * r
+    out_width: int  # ceil(W / s) * r
+    heads: int  # G
+    kernel_size: int  # k
+    stride: int  # s
+    dilation: int  # d
+    scale_factor: int  # r
+    combine: Combine
+    memory_format: torch.memory_format  # of the output: that of x
+
+    @property
+    def taps(self) -> int:
+        return self.kernel_size * self.kernel_size
+
+    @property
+    def padding(self) -> int:
+        return self.kernel_size // 2 * self.dilation
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Input pixels on which filters are centred, (ceil(H / s), ceil(W / s)): (P, Q), or (P/r, Q/r) for `ddf_up`."""
+        return self.out_height // self.scale_factor, self.out_width // self.scale_factor
+
+    @property
+    def out_shape(self) -> tuple[int, int, int, int]:
+        return self.batch, self.channels, self.out_height, self.out_width
+
+
+def check_types(x: object, channel_filter: object, spatial_filter: object, *options: object) -> None:
+    """TypeError for arguments that are no tensors or, of kernel_size, stride, dilation, scale_factor, no ints."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: expected a torch.Tensor, got {type(x).__name__}")
+    for name, value in (("channel_filter", channel_filter), ("spatial_filter", spatial_filter)):
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"{name}: expected a torch.Tensor or None, got {type(value).__name__}")
+    for name, value in zip(("kernel_size", "stride", "dilation", "scale_factor"), options, strict=True):
+        if (not isinstance(value, int) or isinstance(value, bool)) and not (value is None and name == "kernel_size"):
+            raise TypeError(f"{name}: expected an int, got {value!r}")
+
+
+def check(
+    x: Tensor,
+    channel_filter: Tensor | None,
+    spatial_filter: Tensor | None,
+    kernel_size: int | None = None,
+    stride: int = 1,
+    dilation: int = 1,
+    scale_factor: int = 1,
+    combine: str = "mul",
+) -> Geometry:
+    """The geometry of one call.
+
+    Args:
+        x: (B, C, H, W) with C, H, W >= 1; B may be 0.
+        channel_filter: (B, C, k, k), or (B, r*r, C, k, k) where r = scale_factor > 1, or None.
+        spatial_filter: (B, K, P, Q) or (B, G, K, P, Q) with K = k*k and P = ceil(H / s) * r, Q = ceil(W / s) * r, or None.
+
+    Raises:
+        TypeError: a tensor's dtype is not a supported float, the dtypes differ, or an option has the wrong type.
+        ValueError: a shape, a device or an option's value is not as described.
+    """
+    if channel_filter is None and spatial_filter is None:
+        raise ValueError("channel_filter, spatial_filter: expected at least one of the two, got None for both")
+    if combine not in ("mul", "add"):
+        raise ValueError(f"combine: expected 'mul' or 'add', got {combine!r}")
+    _check_positive("stride", stride)
+    _check_positive("dilation", dilation)
+    _check_positive("scale_factor", scale_factor)
+    if stride > 1 and scale_factor > 1:
+        raise ValueError(f"stride, scale_factor: expected one of them to be 1, got {stride} and {scale_factor}")
+    if x.dim() != 4 or x.shape[1] < 1 or x.shape[2] < 1 or x.shape[3] < 1:
+        raise ValueError(f"x: expected (B, C, H, W) with C, H, W >= 1, got {_shape(x)}")
+    if x.dtype not in DTYPES:
+        raise TypeError(f"x: expected float32, float64, float16 or bfloat16, got {_dtype(x)}")
+
+    batch, channels, height, width = x.shape
+    out_height = -(-height // stride) * scale_factor
+    out_width = -(-width // stride) * scale_factor
+    k = _kernel_size(channel_filter, spatial_filter, kernel_size)
+
+    if channel_filter is not None:
+        expected: tuple[Any, ...] = (batch, channels, k, k)
+        if scale_factor > 1 and channel_filter.dim() == 5:
+            expected = (batch, scale_factor * scale_factor, channels, k, k)
+        _check_like("channel_filter", channel_filter, expected, x)
+    heads = 1
+    if spatial_filter is not None:
+        expected = (batch, k * k, out_height, out_width)
+        if spatial_filter.dim() == 5:
+            heads = int(spatial_filter.shape[1])
+            if heads < 1 or channels % heads:
+                raise ValueError(f"spatial_filter: expected heads that divide {channels} channels, got {heads} heads")
+            expected = (batch, heads, k * k, out_height, out_width)
+        _check_like("spatial_filter", spatial_filter, expected, x)
+
+    return Geometry(
+        batch=batch,
+        channels=channels,
+        height=height,
+        width=width,
+        out_height=out_height,
+        out_width=out_width,
+        heads=heads,
+        kernel_size=k,
+        stride=stride,
+        dilation=dilation,
+        scale_factor=scale_factor,
+        combine="mul" if combine == "mul" else "add",
+        memory_format=memory_format_of(x),
+    )
+
+
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """channels_last where the channels of x (B, C, H, W) lie closer together than its columns, else contiguous."""
+    if 0 < x.stride(1) < x.stride(3):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def _kernel_size(channel_filter: Tensor | None, spatial_filter: Tensor | None, given: int | None) -> int:
+    """The odd k read off the filters' shapes, the channel filter's first; ValueError where `given` is another."""
+    if channel_filter is not None:
+        if channel_filter.dim() not in (4, 5):
+            raise ValueError(f"channel_filter: expected (B, C, k, k), got {_shape(channel_filter)}")
+        k, source = int(channel_filter.shape[-1]), f"channel_filter {_shape(channel_filter)}"
+    if spatial_filter is not None:
+        if spatial_filter.dim() not in (4, 5):
+            raise ValueError(f"spatial_filter: expected (B, K, P, Q) or (B, G, K, P, Q), got {_shape(spatial_filter)}")
+        if channel_filter is None:
+            taps = int(spatial_filter.shape[-3])
+            k, source = math.isqrt(taps), f"spatial_filter {_shape(spatial_filter)}"
+            if k * k != taps:
+                raise ValueError(f"spatial_filter: expected k*k taps with k odd, got {taps} taps in {source}")
+    if given is not None:
+        _check_positive("kernel_size", given)
+        if given % 2 == 0:
+            raise ValueError(f"kernel_size: expected an odd number, got {given}")
+        if given != k:
+            raise ValueError(f"kernel_size: expected {k}, the kernel size of {source}, got {given}")
+    if k % 2 == 0:
+        raise ValueError(f"kernel_size: expected an odd number, got {k} from {source}")
+    return k
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name}: expected an int >= 1, got {value}")
+
+
+def _check_like(name: str, tensor: Tensor, expected: tuple[Any, ...], x: Tensor) -> None:
+    if tensor.shape != expected:
+        raise ValueError(f"{name}: expected ({', '.join(map(str, expected))}), got {_shape(tensor)}")
+    if tensor.dtype != x.dtype:
+        raise TypeError(f"{name}: expected the dtype of x, {_dtype(x)}, got {_dtype(tensor)}")
+    if tensor.device != x.device:
+        raise ValueError(f"{name}: expected the device of x, {x.device}, got {tensor.device}")
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "None" if tensor is None else f"({', '.join(map(str, tensor.shape))})"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

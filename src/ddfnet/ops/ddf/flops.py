@@ -1,0 +1,80 @@
+"""The FLOP formula of the op for `torch.utils.flop_counter.FlopCounterMode` (Table 1's 3nck^2).
+
+n output pixels, c channels, K = k*k taps. A tap costs one operation to combine the two filters, one to multiply and one to
+add: 3ncK FLOPs forward and 3ncK for each gradient asked for; with one filter there is nothing to combine: 2ncK.
+"""
+
+import importlib.util
+import math
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+import torch
+
+_MODULE = "torch.utils.flop_counter"
+
+
+def ddf_flops(
+    x_shape: Sequence[int],
+    channel_shape: Sequence[int] | None,
+    spatial_shape: Sequence[int] | None,
+    kernel_size: int | None,
+    stride: int,
+    dilation: int,
+    scale_factor: int,
+    *_: Any,
+    **__: Any,
+) -> int:
+    """FLOPs of one forward call."""
+    batch, channels, height, width = x_shape
+    pixels = -(-height // stride) * -(-width // stride) * scale_factor**2
+    taps = channel_shape[-1] ** 2 if channel_shape is not None else spatial_shape[-3] if spatial_shape else 0
+    per_tap = 2 + (channel_shape is not None and spatial_shape is not None)
+    return per_tap * math.prod((batch, pixels, channels, taps))
+
+
+def ddf_backward_flops(grad_shape: Sequence[int], *args: Any, **kwargs: Any) -> int:
+    """FLOPs of one backward call: those of the forward call for each gradient asked for."""
+    return sum(args[-3:]) * ddf_flops(*args, **kwargs)
+
+
+def register() -> None:
+    """Registers the formulas as soon as PyTorch's FLOP counter is there.
+
+    Importing the counter takes longer than all of ddfnet, so it is not imported for this: a finder on `sys.meta_path`
+    waits until someone else does, registers, and is gone.
+    """
+    if _MODULE in sys.modules:
+        _register_formulas()
+    else:
+        sys.meta_path.insert(0, _RegisterOnImport())
+
+
+def _register_formulas() -> None:
+    from torch.utils.flop_counter import register_flop_formula
+
+    register_flop_formula(torch.ops.ddfnet.ddf)(ddf_flops)
+    register_flop_formula(torch.ops.ddfnet.ddf_backward)(ddf_backward_flops)
+
+
+class _RegisterOnImport:
+    """Finds only the FLOP counter's module, with the ordinary loader, and registers the formulas once it has run."""
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != _MODULE:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        run = spec.loader.exec_module
+
+        def run_and_register(module: ModuleType) -> None:
+            run(module)
+            _register_formulas()
+
+        spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
+        return spec

@@ -1,0 +1,26 @@
+"""Filter normalisation, Eq. 3: each filter is centred and scaled over its own K taps."""
+
+import torch
+from torch import Tensor
+
+EPS = 1e-10
+
+
+def filter_norm(
+    filters: Tensor, scale: Tensor | float = 1.0, shift: Tensor | float = 0.0, *, dim: int, eps: float = EPS
+) -> Tensor:
+    """`scale * (filters - mean) / (std + eps) + shift`, mean and unbiased std taken over `dim`, the taps.
+
+    Args:
+        filters: any shape with K >= 2 taps along `dim`. Half types are normalised in float32.
+        scale, shift: alpha and beta of Eq. 3, broadcast against `filters`.
+        dim: the dimension of the taps.
+        eps: added to the standard deviation, outside its root, as the authors' code does. A constant filter comes out
+            as `shift` and passes no gradient to `filters`.
+
+    Returns:
+        The shape and dtype of `filters`.
+    """
+    raw = filters.to(torch.promote_types(filters.dtype, torch.float32))
+    std, mean = torch.std_mean(raw, dim=dim, keepdim=True)
+    return ((raw - mean) / (std + eps) * scale + shift).to(filters.dtype)
