@@ -133,7 +133,7 @@ class DDF(nn.Module):
         k = self.kernel_size
         channel_filter = spatial_filter = None
         if self.channel_branch is not None:
-            channel_filter = self.channel_branch(x).to(x.dtype).view(-1, self.channels, k, k)
+            channel_filter = self.channel_branch(x).to(x.dtype).view(x.shape[0], self.channels, k, k)
         if self.spatial_branch is not None:
             spatial_filter = self.spatial_branch(x).to(x.dtype).unflatten(1, (self.heads, k * k))
         return channel_filter, spatial_filter
