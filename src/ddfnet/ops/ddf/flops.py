@@ -5,7 +5,6 @@ add: 3ncK FLOPs forward and 3ncK for each gradient asked for; with one filter th
 """
 
 import importlib.util
-import math
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -17,7 +16,7 @@ import torch
 _MODULE = "torch.utils.flop_counter"
 
 
-def ddf_flops(
+def ddf_multiply_adds(
     x_shape: Sequence[int],
     channel_shape: Sequence[int] | None,
     spatial_shape: Sequence[int] | None,
@@ -28,12 +27,23 @@ def ddf_flops(
     *_: Any,
     **__: Any,
 ) -> int:
-    """FLOPs of one forward call."""
+    """Multiply-adds of one forward call, one per tap: ncK. Arguments are those of the op, with shapes for tensors."""
     batch, channels, height, width = x_shape
     pixels = -(-height // stride) * -(-width // stride) * scale_factor**2
     taps = channel_shape[-1] ** 2 if channel_shape is not None else spatial_shape[-3] if spatial_shape else 0
+    return batch * pixels * channels * taps
+
+
+def ddf_flops(
+    x_shape: Sequence[int],
+    channel_shape: Sequence[int] | None,
+    spatial_shape: Sequence[int] | None,
+    *options: Any,
+    **_: Any,
+) -> int:
+    """FLOPs of one forward call."""
     per_tap = 2 + (channel_shape is not None and spatial_shape is not None)
-    return per_tap * math.prod((batch, pixels, channels, taps))
+    return per_tap * ddf_multiply_adds(x_shape, channel_shape, spatial_shape, *options)
 
 
 def ddf_backward_flops(grad_shape: Sequence[int], *args: Any, **kwargs: Any) -> int:

@@ -1,0 +1,41 @@
+"""What a network costs: parameters, FLOPs and multiply-adds, counted on meta tensors."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ddfnet.ops.ddf.flops import ddf_multiply_adds
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Counts of one forward pass. Both counts leave out normalisations, activations and pooling."""
+
+    parameters: int
+    flops: int  # 2 per multiply-add of convolutions and linear layers; 3 per DDF tap (Table 1), 2 where one filter is there
+    multiply_adds: int  # of convolutions and linear layers, one per DDF tap: the counting of Tables 4 and 5
+
+
+def complexity(model: nn.Module, input_shape: Sequence[int]) -> Complexity:
+    """Counts of `model` on one input of `input_shape`, (B, C, H, W). The model itself is not run and not changed."""
+    on_meta = copy.deepcopy(model).to("meta").eval()
+    x = torch.empty(tuple(input_shape), device="meta")
+
+    def count(custom: dict[Any, Any] | None = None) -> int:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=custom) as counter:
+            on_meta(x)
+        return int(counter.get_total_flops())
+
+    def two_per_multiply_add(*args: Any, **kwargs: Any) -> int:
+        return 2 * ddf_multiply_adds(*args, **kwargs)
+
+    return Complexity(
+        parameters=sum(p.numel() for p in model.parameters()),
+        flops=count(),
+        multiply_adds=count({torch.ops.ddfnet.ddf: two_per_multiply_add}) // 2,
+    )
