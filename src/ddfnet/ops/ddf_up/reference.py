@@ -12,6 +12,10 @@ from ddfnet.ops.ddf.reference import ddf_reference
 def ddf_up_reference(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, g: Geometry) -> Tensor:
     """DDF-Up for `g.stride == 1`, inputs shaped as in `ddfnet.ddf_up`; sums of half types are taken in float32."""
     r = g.scale_factor
+    # Cast here, not in each phase: the phases' gradients of x are then added in float32 too.
+    wide = torch.promote_types(x.dtype, torch.float32)
+    dtype, x = x.dtype, x.to(wide)
+    channel_filter = None if channel_filter is None else channel_filter.to(wide)
     low = dataclasses.replace(g, out_height=g.height, out_width=g.width, scale_factor=1)
     phases = []
     for i in range(r):
@@ -24,4 +28,4 @@ def ddf_up_reference(x: Tensor, channel_filter: Tensor | None, spatial_filter: T
     # The pixel shuffle; F.pixel_shuffle has no gradient for an empty batch.
     y = torch.stack(phases, dim=-1).unflatten(-1, (r, r)).transpose(3, 4)  # (B, C, H, r, W, r)
     y = y.flatten(4, 5).flatten(2, 3)  # (B, C, r*H, r*W)
-    return y.contiguous(memory_format=g.memory_format)
+    return y.to(dtype).contiguous(memory_format=g.memory_format)
