@@ -219,7 +219,8 @@ def assert_close_to_oracle(
     given = [t for t in inputs if t is not None]
     results = iter(torch.autograd.grad(y, given, grad_y))
     grads = tuple(None if t is None else next(results) for t in inputs)
-    for name, grad, sums in zip(("grad_x", "grad_channel_filter", "grad_spatial_filter"), grads, expected.grads, strict=True):
+    names = ("grad_x", "grad_channel_filter", "grad_spatial_filter")
+    for name, grad, sums in zip(names, grads, expected.grads, strict=True):
         if grad is not None:
             assert grad.dtype == dtype
             assert_within_bound(grad, sums, name)
