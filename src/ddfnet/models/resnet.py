@@ -33,7 +33,7 @@ def spatial_layer(conv: nn.Conv2d, layer: SpatialLayer, layer_args: dict[str, An
             conv.out_channels,
             k,
             stride=stride,
-            padding=conv.padding,
+            padding=k // 2 * dilation,
             dilation=dilation,
             groups=conv.in_channels,
             bias=False,
@@ -51,21 +51,25 @@ class Bottleneck(timm_resnet.Bottleneck):
         self, *args: Any, layer: SpatialLayer = "conv", layer_args: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.conv2 = spatial_layer(self.conv2, layer, layer_args)
+        self.conv2 = spatial_layer(self.conv2, layer, layer_args)  # type: ignore[assignment]
 
 
 class SmallImageResNet(timm_resnet.ResNet):
     """timm's ResNet with a 3x3 stem of stride 2, no pooling after it and three stages, for images of 28 to 64 pixels."""
 
-    def __init__(self, *args: Any, in_chans: int = 3, device: Any = None, dtype: Any = None, **kwargs: Any) -> None:
-        super().__init__(*args, in_chans=in_chans, device=device, dtype=dtype, **kwargs)
-        width = self.conv1.out_channels
-        self.conv1 = nn.Conv2d(in_chans, width, 3, stride=2, padding=1, bias=False, device=device, dtype=dtype)
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.maxpool = nn.Identity()
+    def __init__(self, block: Any, layers: tuple[int, ...], **kwargs: Any) -> None:
+        super().__init__(block, layers, **kwargs)
+        stem: Any = self.conv1
+        device, dtype = stem.weight.device, stem.weight.dtype
+        conv = nn.Conv2d(
+            stem.in_channels, stem.out_channels, 3, stride=2, padding=1, bias=False, device=device, dtype=dtype
+        )
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        self.conv1 = conv  # type: ignore[assignment]
+        self.maxpool = nn.Identity()  # type: ignore[assignment]
         self.layer4 = nn.Identity()
         for info in self.feature_info[1:]:
-            info["reduction"] //= 2
+            info["reduction"] //= 2  # type: ignore[operator]
 
 
 def _mini_cfg() -> dict[str, Any]:

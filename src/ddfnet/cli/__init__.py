@@ -1,0 +1,59 @@
+"""Floor 5: the command line. `main` finds the command and imports nothing that it does not need."""
+
+import os
+import sys
+from importlib import import_module
+
+import ddfnet
+
+COMMANDS = {
+    "train": "train a network by a recipe, or resume a run",
+    "evaluate": "score the best checkpoint of a run on its test images",
+    "bench": "time operators, layers and networks beside their rivals",
+    "info": "versions, devices, and which backends this machine can use",
+}
+
+HELP = f"""\
+usage: ddfnet COMMAND [options]
+
+Decoupled dynamic filters for PyTorch, {ddfnet.__version__}.
+
+commands:
+{chr(10).join(f"  {name:<10} {text}" for name, text in COMMANDS.items())}
+
+`ddfnet COMMAND --help` tells the options of a command; `ddfnet --version` the version.
+`ddfnet train` without options trains a small DDF network on real images, in a few minutes on a CPU.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0, 1 for an error told in one sentence, 2 for wrong options."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    name, *rest = arguments
+    if name == "--version":
+        print(f"ddfnet {ddfnet.__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(f"ddfnet: unknown command {name!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        code: int = import_module(f"ddfnet.cli.{name}").main(rest)
+    except KeyboardInterrupt:
+        print("ddfnet: interrupted", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        if "DDFNET_TRACEBACK" in os.environ:
+            raise
+        wanted = f"the package {error.name!r}, which is not installed; pip install 'ddfnet[all]'"
+        print(f"ddfnet {name}: needs {wanted}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if "DDFNET_TRACEBACK" in os.environ:
+            raise
+        sentence = " ".join(str(error).split()) or type(error).__name__
+        print(f"ddfnet {name}: {sentence}\n(DDFNET_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
+    return code

@@ -1,0 +1,111 @@
+"""What `train` and `evaluate` share: the options of an experiment, its recipe, its objects, its table."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from ddfnet import recipes
+from ddfnet.tasks.run import RunFolder
+
+# A run sets these itself.
+OWN_TRAINER_OPTIONS = {
+    "callbacks",
+    "default_root_dir",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "logger",
+    "max_epochs",
+    "num_sanity_val_steps",
+    "plugins",
+    "reload_dataloaders_every_n_epochs",
+}
+
+
+def quiet() -> None:
+    """Silences Lightning's advice on settings that are choices of ours; warnings of trouble still show."""
+    import logging
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*The number of training batches.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*srun.*")
+
+
+def make_parser(prog: str, description: str) -> ArgumentParser:
+    """The options that make an experiment."""
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=True)
+    parser.add_argument(
+        "--config", action="config", help=f"recipe or YAML file; the recipes: {', '.join(recipes.names())}"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the training images")
+    parser.add_subclass_arguments(LightningModule, "model", required=True, help="the task and its network")
+    parser.add_subclass_arguments(LightningDataModule, "data", required=True, help="the data of the task")
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=OWN_TRAINER_OPTIONS)
+    return parser
+
+
+def with_recipe(argv: list[str], default: str) -> list[str]:
+    """The arguments with each `--config NAME` as the recipe's file, and the default recipe where none is named."""
+    resolved: list[str] = []
+    found = False
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument == "--config" or argument.startswith("--config="):
+            _, equals, name = argument.partition("=")
+            resolved.append(f"--config={recipes.find(name if equals else next(arguments, ''))}")
+            found = True
+        else:
+            resolved.append(argument)
+    return resolved if found else [f"--config={recipes.find(default)}", *resolved]
+
+
+def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    """The model, the data (seeded with the run) and the trainer's options."""
+    if config.data.init_args.get("seed", 0) is None:
+        config.data.init_args.seed = config.seed
+    objects = parser.instantiate_classes(config)
+    return objects.model, objects.data, dict(config.trainer)
+
+
+def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) -> None:
+    """The result as a table, and where things are."""
+    table = Table(title=f"{summary['network']}, seed {summary['seed']}", title_justify="left", show_header=False)
+    table.add_row("test accuracy", f"[bold]{summary['test_accuracy']:.2%}[/bold]")
+    table.add_row("validation accuracy", f"{summary['val_accuracy']:.2%} (epoch {summary['best_epoch']}, the best)")
+    table.add_row("images", ", ".join(f"{count:,} {name}" for name, count in summary["data"]["images"].items()))
+    table.add_row("parameters", f"{summary['parameters']:,}")
+    table.add_row("FLOPs", f"{summary['flops'] / 1e6:,.2f} M an image")
+    table.add_row("multiply-adds", f"{summary['multiply_adds'] / 1e6:,.2f} M an image")
+    table.add_row("training", f"{summary['images_per_second']:,.0f} images/s, {summary['train_seconds']:.0f} s")
+    table.add_row("device", f"{summary['device']}, {summary['threads']} threads")
+    console.print(table)
+    files = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    explained = {
+        "summary.json": "these numbers and more",
+        "metrics.csv": "one row an epoch",
+        "curves.png": "losses and accuracy by epoch",
+        "filters.png": "inputs beside the spatial filters the network predicts for them",
+        "best.ckpt": "the weights tested",
+        "last.ckpt": "where training ended",
+    }
+    for name, text in explained.items():
+        path = folder.path / name
+        if path.is_file():
+            files.add_row(str(path), text)
+    console.print(files)
+
+
+def run_folder(path: Path) -> RunFolder:
+    """The folder of a run that was begun; FileNotFoundError where there is none."""
+    folder = RunFolder(path)
+    if not folder.config.is_file():
+        raise FileNotFoundError(f"{path}: no run here (expected {folder.config.name} in it)")
+    return folder

@@ -1,0 +1,93 @@
+"""The pictures of a run: its curves, and what its DDF layers learned."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from ddfnet.data.atomic import whole_or_absent
+from ddfnet.nn.ddf import DDF
+
+
+def draw_curves(rows: list[dict[str, float]], path: Path, title: str, best_epoch: int) -> None:
+    """Losses on the left and the other validation metrics on the right, by epoch."""
+    names = [name for name in rows[0] if name.startswith(("train_", "val_"))]
+    losses = [name for name in names if name.endswith("loss")]
+    metrics = [name for name in names if name.startswith("val_") and not name.endswith("loss")]
+    epochs = [row["epoch"] + 1 for row in rows]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axis, group, label in ((axes[0], losses, "loss"), (axes[1], metrics, "metric")):
+        for name in group:
+            axis.plot(epochs, [row.get(name, np.nan) for row in rows], marker="o", markersize=3, label=name)
+        axis.axvline(best_epoch + 1, color="0.6", linestyle=":", label="best epoch")
+        axis.set(xlabel="epoch", ylabel=label)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(frameon=False)
+        axis.grid(alpha=0.3)
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def draw_spatial_filters(network: nn.Module, images: Tensor, path: Path) -> bool:
+    """For each image: itself, its field of spatial filters and each tap's map, from the first DDF layer with such filters.
+
+    The field shows at each pixel the k x k filter that the layer predicted there; head 0. Returns False, and draws
+    nothing, where the network has no such layer.
+
+    Args:
+        images: (N, C, H, W), as the network takes them.
+    """
+    layer = next((m for m in network.modules() if isinstance(m, DDF) and m.spatial_branch is not None), None)
+    if layer is None:
+        return False
+    seen: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    training = network.training
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        network.eval()(images.to(device))
+        hook.remove()
+        spatial = layer.filters(seen[0])[1]
+    network.train(training)
+    if spatial is None:
+        return False
+    filters = spatial[:, 0].float().cpu().numpy()  # (N, K, P, Q)
+
+    k = layer.kernel_size
+    figure, axes = plt.subplots(
+        len(images), 3, figsize=(9, 3 * len(images)), squeeze=False, layout="constrained", width_ratios=(1, 1, 1)
+    )
+    limit = float(np.abs(filters).max())
+    for row, (image, taps) in enumerate(zip(images, filters, strict=True)):
+        rows, columns = taps.shape[1:]
+        field = taps.reshape(k, k, rows, columns).transpose(2, 0, 3, 1).reshape(rows * k, columns * k)
+        maps = taps.reshape(k, k, rows, columns).transpose(0, 2, 1, 3).reshape(k * rows, k * columns)
+        pixels = image.float().cpu().numpy().transpose(1, 2, 0)
+        pixels = (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1e-12)
+        axes[row, 0].imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, cmap="gray")
+        drawn = axes[row, 1].imshow(field, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axes[row, 2].imshow(maps, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        for line in range(1, k):
+            axes[row, 2].axhline(line * rows - 0.5, color="black", linewidth=0.8)
+            axes[row, 2].axvline(line * columns - 0.5, color="black", linewidth=0.8)
+    axes[0, 0].set_title("input")
+    axes[0, 1].set_title(f"the {k}x{k} filter of every pixel")
+    axes[0, 2].set_title(f"the map of each of the {k * k} taps")
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    figure.colorbar(drawn, ax=axes[:, 2], shrink=0.6, label="normalised filter weight")
+    _save(figure, path)
+    return True
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole_or_absent(path) as partial:
+        figure.savefig(partial, dpi=120)
+    plt.close(figure)

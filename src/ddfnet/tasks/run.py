@@ -1,0 +1,159 @@
+"""One run: a task trained in a folder, resumed where it was killed, scored once at the end.
+
+RUN/config.yaml   what it was told          RUN/metrics.csv    one row an epoch
+RUN/last.ckpt     where it is               RUN/summary.json   what came out
+RUN/best.ckpt     the epoch chosen          RUN/*.png          pictures
+"""
+
+import datetime
+import json
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
+
+import ddfnet
+from ddfnet.data.atomic import write_text
+from ddfnet.tasks.checkpoints import WholeCheckpointIO, load_weights
+from ddfnet.tasks.history import History, SeedEachEpoch
+from ddfnet.tasks.pictures import draw_curves
+
+
+class RunFolder:
+    """The files of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.last = path / "last.ckpt"
+        self.best = path / "best.ckpt"
+        self.metrics = path / "metrics.csv"
+        self.summary = path / "summary.json"
+        self.curves = path / "curves.png"
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """What the finished run wrote, None before it finished."""
+        if not self.summary.is_file():
+            return None
+        try:
+            summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.summary}: damaged ({error})") from None
+        return summary
+
+
+def train(
+    model: Any,
+    data: Any,
+    folder: RunFolder,
+    *,
+    epochs: int,
+    seed: int,
+    command: str,
+    trainer_options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains `model` on `data` from where `folder` stands, tests the best epoch once and returns the summary written.
+
+    Args:
+        model: a LightningModule with `build(data)`, `describe(data)`, `draw(data, folder)` and `monitor`.
+        data: its LightningDataModule.
+        seed: of weights, order and augmentation.
+        command: what the user typed, for the summary.
+        trainer_options: of `pytorch_lightning.Trainer`.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs: expected an int >= 1, got {epochs}")
+    lightning.seed_everything(seed, verbose=False)
+    model.build(data)
+    metric, mode = model.monitor
+    history = History(folder.metrics)
+    every_epoch = {"save_on_train_epoch_end": True, "enable_version_counter": False, "dirpath": folder.path}
+    callbacks = [
+        SeedEachEpoch(seed),
+        history,
+        ModelCheckpoint(filename="best", monitor=metric, mode=mode, save_weights_only=True, **every_epoch),  # type: ignore[arg-type]
+        ModelCheckpoint(filename="last", **every_epoch),  # type: ignore[arg-type]
+    ]
+    trainer = make_trainer(
+        {**(trainer_options or {}), "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks
+    )
+    resumed = str(folder.last) if folder.last.is_file() else None
+    trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+    scores = evaluate(model, data, folder.best, trainer_options)
+    best = max(history.rows, key=lambda row: row[metric] if mode == "max" else -row[metric])
+    summary = {
+        **scores,
+        **{name: value for name, value in best.items() if name.startswith("val_")},
+        "best_epoch": best["epoch"] + 1,
+        "epochs": epochs,
+        "seed": seed,
+        **model.describe(data),
+        "images_per_second": round(history.images_per_second, 1),
+        "train_seconds": round(sum(row["train_seconds"] for row in history.rows), 1),
+        "device": describe_device(trainer),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
+    }
+    draw_curves(history.rows, folder.curves, f"{summary['network']}, seed {seed}", best_epoch=int(best["epoch"]))
+    pictures = model.draw(data, folder.path)
+    summary["pictures"] = ["curves.png", *(path.name for path in pictures.values())]
+    write_text(folder.summary, json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def evaluate(
+    model: Any, data: Any, checkpoint: Path, trainer_options: dict[str, Any] | None = None
+) -> dict[str, float]:
+    """The test scores of `model` with the weights in `checkpoint`; fractions of a count are exact."""
+    model.build(data)
+    load_weights(model, checkpoint)
+    trainer = make_trainer(trainer_options or {}, [])
+    (scores,) = trainer.test(model, datamodule=data, verbose=False)
+    count = len(data.splits.test)
+    return {
+        name: round(value * count) / count if name.endswith("accuracy") else float(value)
+        for name, value in scores.items()
+    }
+
+
+def make_trainer(options: dict[str, Any], callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    """A trainer as every run uses it: our checkpoints, no logger, a progress bar on a terminal."""
+    bar = [RichProgressBar(theme=RichProgressBarTheme(metrics_format=".4f"))] if sys.stdout.isatty() else []
+    return lightning.Trainer(
+        logger=False,
+        enable_model_summary=False,
+        enable_progress_bar=bool(bar),
+        num_sanity_val_steps=0,
+        callbacks=[*callbacks, *bar],
+        plugins=[WholeCheckpointIO()],
+        **options,
+    )
+
+
+def describe_device(trainer: lightning.Trainer) -> str:
+    """The device's name, as people know it."""
+    root = trainer.strategy.root_device
+    return torch.cuda.get_device_name(root) if root.type == "cuda" else f"{root.type} ({platform.machine()})"
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    packages = ("torch", "pytorch-lightning", "timm", "numba")
+    found = {"ddfnet": ddfnet.__version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "none"
+    return found
