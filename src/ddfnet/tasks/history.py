@@ -43,8 +43,8 @@ class History(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         row = {"epoch": trainer.current_epoch, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
-        row |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row |= {"train_seconds": self._seconds, "train_images": self._images}
+        row |= {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
+        row |= {"train_seconds": round(self._seconds, 3), "train_images": self._images}
         self.rows.append(row)
         if trainer.is_global_zero:
             self.write()
