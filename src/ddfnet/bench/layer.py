@@ -1,0 +1,90 @@
+"""`ddfnet bench layer`: `ddfnet.DDF`, filter prediction included, against `nn.Conv2d`, dense and depthwise."""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from ddfnet.bench.cases import OpCase
+from ddfnet.bench.measure import DTYPES, LAYOUTS, Group, Settings, compare
+from ddfnet.bench.results import Result
+from ddfnet.bench.subjects import Subject, entries
+from ddfnet.nn.ddf import DDF
+
+RIVALS = ("dense", "depthwise")
+
+
+def run(
+    cases: Sequence[OpCase],
+    settings: Settings,
+    *,
+    backends: Sequence[str] = ("auto",),
+    rivals: Sequence[str] | None = None,
+    skip: Callable[[str], None],
+    done: Callable[[], None],
+) -> list[Result]:
+    """Times every case in every dtype, layout and direction; backward, x and all parameters get gradients.
+
+    Args:
+        cases: their filters say which branches the layer has.
+        settings, backends, rivals, skip, done: as `ddfnet.bench.op.run`.
+
+    Raises:
+        ValueError: a case upsamples.
+    """
+    for case in cases:
+        if case.scale_factor > 1:
+            raise ValueError(f"cases: expected cases of DDF, got {case}, which upsamples; `ddfnet bench op` times it")
+    names = RIVALS if rivals is None else rivals
+    results = []
+    for case, dtype, layout in product(cases, settings.dtypes, settings.layouts):
+        shape = (case.batch, case.channels, case.height, case.width)
+        x = torch.randn(shape, device=settings.device).to(DTYPES[dtype], memory_format=LAYOUTS[layout]).requires_grad_()
+        subjects = [_subject(_name(backend), _ddf(case, backend), x) for backend in backends]
+        subjects += [_subject(name, _convolution(case, name), x) for name in names]
+        for direction in settings.directions:
+            group = Group("layer", str(case), direction, dtype, layout, rival=names[0] if names else "")
+            results += compare(group, entries(subjects, group, settings, skip), settings)
+            done()
+    return results
+
+
+def _name(backend: str) -> str:
+    return "ddf" if backend == "auto" else f"ddf:{backend}"
+
+
+def _ddf(case: OpCase, backend: str) -> nn.Module:
+    return DDF(
+        case.channels,
+        case.kernel_size,
+        stride=case.stride,
+        dilation=case.dilation,
+        heads=case.heads,
+        combine=case.combine,
+        branches=case.filters,
+        norm="filter" if case.kernel_size > 1 else "none",
+        backend=backend,  # type: ignore[arg-type]
+    )
+
+
+def _convolution(case: OpCase, name: str) -> nn.Module:
+    return nn.Conv2d(
+        case.channels,
+        case.channels,
+        case.kernel_size,
+        stride=case.stride,
+        padding=case.kernel_size // 2 * case.dilation,
+        dilation=case.dilation,
+        groups=case.channels if name == "depthwise" else 1,
+        bias=False,
+    )
+
+
+def _subject(name: str, layer: nn.Module, x: Tensor) -> Subject:
+    channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    layer = layer.to(device=x.device, dtype=x.dtype).to(memory_format=memory_format)
+    parameters = tuple(layer.parameters())
+    count = sum(parameter.numel() for parameter in parameters)
+    return Subject(name, lambda x, *_: layer(x), (x, *parameters), parameters=count)

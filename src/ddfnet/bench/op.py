@@ -1,0 +1,54 @@
+"""`ddfnet bench op`: `ddf` and `ddf_up` against what PyTorch users would call in their place, and against a copy.
+
+"copy" moves the bytes that ours must move: forward x and the filters read, y written; backward x, the filters and the
+gradient of y read, the gradients of x and of the filters written.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+
+from ddfnet.bench.cases import OpCase
+from ddfnet.bench.measure import DTYPES, LAYOUTS, Group, Settings, compare
+from ddfnet.bench.results import Result
+from ddfnet.bench.rivals import ours, rival, rivals_of
+from ddfnet.bench.subjects import copy_entry, entries
+
+
+def run(
+    cases: Sequence[OpCase],
+    settings: Settings,
+    *,
+    backends: Sequence[str] = ("auto",),
+    rivals: Sequence[str] | None = None,
+    skip: Callable[[str], None],
+    done: Callable[[], None],
+) -> list[Result]:
+    """Times every case in every dtype, layout and direction.
+
+    Args:
+        cases: calls of `ddf` and `ddf_up`.
+        settings: of the run.
+        backends: of ours.
+        rivals: by name; None for all that fit the case but "compile". Ratios are to the first that is not "copy".
+        skip: told what was left out, and why.
+        done: called when a case is through in one dtype, layout and direction.
+    """
+    results = []
+    for case in cases:
+        names = rivals_of(case, rivals)
+        first = next((name for name in names if name != "copy"), "")
+        for dtype, layout in product(settings.dtypes, settings.layouts):
+            tensors = case.inputs(
+                dtype=DTYPES[dtype], device=settings.device, memory_format=LAYOUTS[layout], requires_grad=True
+            )
+            own = [ours(case, tensors, backend) for backend in backends]
+            others = [rival(name, case, tensors) for name in names if name != "copy"]
+            for direction in settings.directions:
+                group = Group("op", str(case), direction, dtype, layout, first)
+                ready = entries([*own, *others], group, settings, skip)
+                moved = next((ready[s.name].columns["bytes_moved"] for s in own if s.name in ready), None)
+                if "copy" in names and moved is not None:
+                    ready["copy"] = copy_entry(moved, DTYPES[dtype], settings.device)
+                results += compare(group, ready, settings)
+                done()
+    return results

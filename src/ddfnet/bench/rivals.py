@@ -1,0 +1,101 @@
+"""What stands in one operator case: ours by backend, and what PyTorch users would call in its place.
+
+Rivals are called as their users would: `F.conv2d` and its kin as PyTorch dispatches them, weights in the memory format of
+the input, as `module.to(memory_format=...)` leaves them.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddfnet.bench.cases import OpCase
+from ddfnet.bench.subjects import Subject
+from ddfnet.ops.ddf import api
+from ddfnet.ops.ddf.checks import check, memory_format_of
+from ddfnet.ops.ddf.flops import ddf_flops
+
+# "compile", the reference under torch.compile, is timed only on request.
+RIVALS = ("depthwise", "dense", "reference", "copy", "compile")
+UP_RIVALS = ("depthwise_transposed", "nearest", "bilinear", "pixel_shuffle", "reference", "copy", "compile")
+
+Inputs = tuple[Tensor, Tensor | None, Tensor | None]
+
+
+def rivals_of(case: OpCase, asked: Sequence[str] | None) -> list[str]:
+    """Of the rivals asked for, or of all but "compile", those that can stand in the place of the case."""
+    fitting = UP_RIVALS if case.scale_factor > 1 else RIVALS
+    return [name for name in fitting if name != "compile"] if asked is None else [n for n in asked if n in fitting]
+
+
+def ours(case: OpCase, tensors: Inputs, backend: str) -> Subject:
+    """`ddf` or `ddf_up` by a backend's name, "auto" among them."""
+    x, *filters = tensors
+    given = [tensor is not None for tensor in tensors]
+
+    def call(*inputs: Tensor) -> Tensor:
+        rest = list(inputs)
+        a, b, c = (rest.pop(0) if is_given else None for is_given in given)
+        return case.call(a, b, c, backend)  # type: ignore[arg-type]
+
+    shapes = [None if tensor is None else tensor.shape for tensor in filters]
+    return Subject(
+        name="ddf" if backend == "auto" else f"ddf:{backend}",
+        function=call,
+        inputs=tuple(tensor for tensor in tensors if tensor is not None),
+        backend=_chosen(case, tensors) if backend == "auto" else backend,
+        forward_flops=ddf_flops(x.shape, *shapes, None, case.stride, case.dilation, case.scale_factor),
+    )
+
+
+def rival(name: str, case: OpCase, tensors: Inputs) -> Subject:
+    """One of `RIVALS` or, where the case upsamples, `UP_RIVALS`; "copy" is no call on the case's tensors."""
+    if name in ("reference", "compile"):
+        subject = ours(case, tensors, "reference")
+        function = subject.function
+        if name == "compile":
+            torch.compiler.reset()  # else calls beyond a few shapes run uncompiled
+            function = torch.compile(function, dynamic=False)
+        return Subject(name, function, subject.inputs, "reference", subject.forward_flops)
+    x = tensors[0]
+    if name in ("nearest", "bilinear"):
+        return Subject(name, partial(F.interpolate, scale_factor=float(case.scale_factor), mode=name), (x,))
+    c, k, r = case.channels, case.kernel_size, case.scale_factor
+    shapes: dict[str, tuple[int, int]] = {
+        "depthwise": (c, 1),
+        "dense": (c, c),
+        "depthwise_transposed": (c, 1),
+        "pixel_shuffle": (c * r * r, c),
+    }
+    weight = torch.randn(*shapes[name], k, k, device=x.device).mul(0.01).to(x.dtype)
+    weight = weight.contiguous(memory_format=memory_format_of(x)).requires_grad_()
+    return Subject(name, _convolution(name, case), (x, weight))
+
+
+def _convolution(name: str, case: OpCase) -> Callable[[Tensor, Tensor], Tensor]:
+    r, dilation = case.scale_factor, case.dilation
+    padding = case.kernel_size // 2 * dilation
+    groups = case.channels if name.startswith("depthwise") else 1
+    if name == "depthwise_transposed":
+        return partial(
+            F.conv_transpose2d,
+            stride=r,
+            padding=padding,
+            output_padding=r - 1,
+            dilation=dilation,
+            groups=groups,
+        )
+    convolve = partial(F.conv2d, stride=case.stride, padding=padding, dilation=dilation, groups=groups)
+    if name == "pixel_shuffle":
+        return lambda x, weight: F.pixel_shuffle(convolve(x, weight), r)
+    return convolve
+
+
+def _chosen(case: OpCase, tensors: Inputs) -> str:
+    """The backend that "auto" takes."""
+    x, channel_filter, spatial_filter = tensors
+    options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
+    kernels = api.select("auto", x, check(x, channel_filter, spatial_filter, *options))
+    return next(name for name, known in api.KERNELS.items() if known is kernels)
