@@ -1,6 +1,8 @@
 """Floor 5: the command line. `main` finds the command and imports nothing that it does not need."""
 
+import argparse
 import os
+import re
 import sys
 from importlib import import_module
 
@@ -50,6 +52,11 @@ def main(argv: list[str] | None = None) -> int:
         wanted = f"the package {error.name!r}, which is not installed; pip install 'ddfnet[all]'"
         print(f"ddfnet {name}: needs {wanted}", file=sys.stderr)
         return 1
+    except argparse.ArgumentError as error:
+        print(
+            f"ddfnet {name}: {_option_error(str(error))}\n(`ddfnet {name} --help` tells the options)", file=sys.stderr
+        )
+        return 2
     except Exception as error:
         if "DDFNET_TRACEBACK" in os.environ:
             raise
@@ -57,3 +64,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ddfnet {name}: {sentence}\n(DDFNET_TRACEBACK=1 shows where)", file=sys.stderr)
         return 1
     return code
+
+
+def _option_error(message: str) -> str:
+    """jsonargparse's nested report of a wrong option as one sentence: "model.lr: Expected a float. Got value: x"."""
+    keys = re.findall(r'Parser key "([\w.]+)":', message)
+    text = re.sub(r"Parser key \"[\w.]+\":|Problem with given class_path '[^']*':", " ", message)
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    return ": ".join([".".join(keys)] * bool(keys) + [" ".join(text.split())])

@@ -10,7 +10,11 @@ def main(argv: list[str]) -> int:
     from ddfnet.tasks.run import evaluate
 
     quiet()
-    parser = make_parser("ddfnet evaluate", "Scores a checkpoint of a run on the test images of its data.")
+    parser = make_parser(
+        "ddfnet evaluate",
+        "ddfnet evaluate RUN [--checkpoint best|last|FILE] [--any.option value ...]",
+        "Scores a checkpoint of a run on the test images of its data.",
+    )
     parser.add_argument("RUN", type=Path, help="folder of the run")
     parser.add_argument("--checkpoint", default="best", help="best, last or a file (default: best)")
     where = next((argument for argument in argv if not argument.startswith("-")), None)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
@@ -14,12 +15,17 @@ from ddfnet.tasks.run import RunFolder
 
 # A run sets these itself.
 OWN_TRAINER_OPTIONS = {
+    "barebones",
     "callbacks",
     "default_root_dir",
+    "enable_autolog_hparams",
+    "enable_checkpointing",
     "enable_model_summary",
     "enable_progress_bar",
+    "fast_dev_run",
     "logger",
     "max_epochs",
+    "model_registry",
     "num_sanity_val_steps",
     "plugins",
     "reload_dataloaders_every_n_epochs",
@@ -38,16 +44,16 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*srun.*")
 
 
-def make_parser(prog: str, description: str) -> ArgumentParser:
+def make_parser(prog: str, usage: str, description: str) -> ArgumentParser:
     """The options that make an experiment."""
-    parser = ArgumentParser(prog=prog, description=description, exit_on_error=True)
+    parser = ArgumentParser(prog=prog, usage=usage, description=description, exit_on_error=False)
     parser.add_argument(
         "--config", action="config", help=f"recipe or YAML file; the recipes: {', '.join(recipes.names())}"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the training images")
-    parser.add_subclass_arguments(LightningModule, "model", required=True, help="the task and its network")
-    parser.add_subclass_arguments(LightningDataModule, "data", required=True, help="the data of the task")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of weights, order and augmentation")
+    parser.add_argument("--epochs", type=PositiveInt, default=10, help="passes over the training images")
+    parser.add_argument("--model", type=LightningModule, required=True, help="the task and its network")
+    parser.add_argument("--data", type=LightningDataModule, required=True, help="the data of the task")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=OWN_TRAINER_OPTIONS)
     return parser
 
@@ -70,8 +76,8 @@ def with_recipe(argv: list[str], default: str) -> list[str]:
 def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, dict[str, Any]]:
     """The model, the data (seeded with the run) and the trainer's options."""
     if config.data.init_args.get("seed", 0) is None:
-        config.data.init_args.seed = config.seed
-    objects = parser.instantiate_classes(config)
+        config.data.init_args.seed = int(config.seed)
+    objects = parser.instantiate(config)
     return objects.model, objects.data, dict(config.trainer)
 
 
@@ -87,20 +93,19 @@ def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) 
     table.add_row("training", f"{summary['images_per_second']:,.0f} images/s, {summary['train_seconds']:.0f} s")
     table.add_row("device", f"{summary['device']}, {summary['threads']} threads")
     console.print(table)
-    files = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    console.print(f"In [bold]{folder.path}[/bold]:", soft_wrap=True)
     explained = {
         "summary.json": "these numbers and more",
         "metrics.csv": "one row an epoch",
         "curves.png": "losses and accuracy by epoch",
-        "filters.png": "inputs beside the spatial filters the network predicts for them",
-        "best.ckpt": "the weights tested",
-        "last.ckpt": "where training ended",
+        "filters.png": "inputs beside the spatial filters predicted for them",
+        "best.ckpt": "the weights that were tested",
+        "last.ckpt": "the state training ended in",
     }
     for name, text in explained.items():
-        path = folder.path / name
-        if path.is_file():
-            files.add_row(str(path), text)
-    console.print(files)
+        if (folder.path / name).is_file():
+            console.print(f"  {name:<14}{text}", highlight=False, soft_wrap=True)
+    console.print(f"`ddfnet evaluate {folder.path}` prints the test accuracy again.", highlight=False, soft_wrap=True)
 
 
 def run_folder(path: Path) -> RunFolder:

@@ -12,12 +12,17 @@ def main(argv: list[str]) -> int:
 
     from ddfnet.cli.experiment import instantiate, make_parser, print_summary, quiet, run_folder, with_recipe
     from ddfnet.data.atomic import write_text
-    from ddfnet.tasks.run import RunFolder, train
+    from ddfnet.tasks.run import RunFolder, prepare, train
 
     quiet()
     console = Console()
     command = shlex.join(["ddfnet", "train", *argv])
-    parser = make_parser("ddfnet train", f"Trains by a recipe (default: {DEFAULT}) and tests the best epoch once.")
+    parser = make_parser(
+        "ddfnet train",
+        "ddfnet train [--config NAME_OR_FILE] [--run DIR] [--seed N] [--epochs N] [--any.option value ...]\n"
+        "       ddfnet train --resume RUN",
+        f"Trains by a recipe (default: {DEFAULT}) and scores the best epoch once, on the test images.",
+    )
     parser.add_argument("--run", type=Path, default=None, help="folder of the run (default: a new one below runs/)")
     parser.add_argument("--resume", metavar="RUN", help="goes on with the run in this folder; takes no other option")
 
@@ -26,14 +31,16 @@ def main(argv: list[str]) -> int:
         folder = run_folder(resumed)
         summary = folder.read_summary()
         if summary is not None:
-            console.print(f"{folder.path}: this run is finished")
+            console.print(f"{folder.path}: this run is finished", soft_wrap=True)
             print_summary(console, summary, folder)
             return 0
         config = parser.parse_args([f"--config={folder.config}"])
         if folder.last.is_file():
-            console.print(f"Resuming [bold]{folder.path}[/bold]")
+            console.print(f"Resuming [bold]{folder.path}[/bold]", soft_wrap=True)
         else:
-            console.print(f"Resuming [bold]{folder.path}[/bold], killed in its first epoch: from the start")
+            console.print(
+                f"Resuming [bold]{folder.path}[/bold], killed in its first epoch: from the start", soft_wrap=True
+            )
     else:
         config = parser.parse_args(with_recipe(argv, DEFAULT))
         network = config.model.init_args.get("network", "run")
@@ -43,15 +50,17 @@ def main(argv: list[str]) -> int:
                 f"{path}: holds a run; go on with it by `ddfnet train --resume {path}`, or take another"
             )
         folder = RunFolder(path)
-        console.print(f"Training [bold]{network}[/bold], seed {config.seed}, in [bold]{path}[/bold]")
 
     config.pop("run", None)
     config.pop("resume", None)
     model, data, trainer_options = instantiate(parser, config)
-    model.build(data)  # before the folder is made: what can't be trained leaves nothing behind
+    prepare(model, data, config.seed)  # before the folder is made: what can't be trained leaves nothing behind
     if resumed is None:
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_text(folder.config, parser.dump(config, skip_validation=True))
+        write_text(folder.config, parser.dump(config))
+        console.print(
+            f"Training [bold]{network}[/bold], seed {config.seed}, in [bold]{folder.path}[/bold]", soft_wrap=True
+        )
     try:
         summary = train(
             model,
@@ -63,7 +72,9 @@ def main(argv: list[str]) -> int:
             trainer_options=trainer_options,
         )
     except KeyboardInterrupt:
-        console.print(f"\nStopped. `ddfnet train --resume {folder.path}` goes on from the last whole epoch.")
+        console.print(
+            f"\nStopped. `ddfnet train --resume {folder.path}` goes on from the last whole epoch.", soft_wrap=True
+        )
         return 130
     print_summary(console, summary, folder)
     return 0

@@ -55,19 +55,19 @@ class Classification(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        if not timm.is_model(network):
-            raise ValueError(f"network: timm and ddfnet know no network named {network!r}")
 
     def build(self, data: "ClassificationData") -> None:
         """Builds the network for the classes and channels of `data` (once)."""
         if hasattr(self, "network"):
             return
-        splits = data.splits
+        name, splits = self.hparams["network"], data.splits
+        if not timm.is_model(name):
+            raise ValueError(f"network: timm and ddfnet know no network named {name!r}")
         classes, wanted = len(splits.classes), self.hparams["num_classes"]
         if wanted not in (None, classes):
             raise ValueError(f"num_classes: expected {classes}, the classes of the data, got {wanted}")
         self.network = timm.create_model(
-            self.hparams["network"],
+            name,
             num_classes=classes,
             in_chans=splits.channels,
             **(self.hparams["network_args"] or {}),
@@ -96,7 +96,7 @@ class Classification(lightning.LightningModule):
 
     def draw(self, data: "ClassificationData", folder: Path) -> dict[str, Path]:
         """Draws what the network learned: an input beside its per-pixel spatial filters, where it has such."""
-        images, _ = data.splits.test.__getitems__([0, 1, 2, 3])
+        images, _ = data.splits.test.__getitems__(list(range(min(4, len(data.splits.test)))))
         path = folder / "filters.png"
         return {"filters": path} if draw_spatial_filters(self.network, images, path) else {}
 

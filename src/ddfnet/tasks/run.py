@@ -69,8 +69,7 @@ def train(
     """
     if epochs < 1:
         raise ValueError(f"epochs: expected an int >= 1, got {epochs}")
-    lightning.seed_everything(seed, verbose=False)
-    model.build(data)
+    prepare(model, data, seed)
     metric, mode = model.monitor
     history = History(folder.metrics)
     every_epoch = {"save_on_train_epoch_end": True, "enable_version_counter": False, "dirpath": folder.path}
@@ -112,19 +111,21 @@ def train(
     return summary
 
 
+def prepare(model: Any, data: Any, seed: int) -> None:
+    """Draws the weights of `model` from the seed, unless it is built; an error here is one of the options or the data."""
+    lightning.seed_everything(seed, verbose=False)
+    model.build(data)
+
+
 def evaluate(
     model: Any, data: Any, checkpoint: Path, trainer_options: dict[str, Any] | None = None
 ) -> dict[str, float]:
-    """The test scores of `model` with the weights in `checkpoint`; fractions of a count are exact."""
+    """The test scores of `model` with the weights in `checkpoint`, to six digits."""
     model.build(data)
     load_weights(model, checkpoint)
     trainer = make_trainer(trainer_options or {}, [])
     (scores,) = trainer.test(model, datamodule=data, verbose=False)
-    count = len(data.splits.test)
-    return {
-        name: round(value * count) / count if name.endswith("accuracy") else float(value)
-        for name, value in scores.items()
-    }
+    return {name: round(float(value), 6) for name, value in scores.items()}
 
 
 def make_trainer(options: dict[str, Any], callbacks: list[lightning.Callback]) -> lightning.Trainer:
