@@ -11,7 +11,7 @@ together are at most 2 n eps sum|terms|, and rounding the result to the output's
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -172,18 +172,42 @@ def draw(case: OpCase, dtype: torch.dtype, seed: int = 0, **options: object) -> 
     return *case.inputs(dtype=dtype, seed=seed, **options), grad_y
 
 
-@cache
-def expected_of(case: OpCase, dtype: torch.dtype, seed: int = 0, by: Callable[..., Expected] = oracle) -> Expected:
-    """The oracle on the inputs of `case`: the float64 values of what `dtype` holds. Not to be written to."""
-    arrays = (None if t is None else t.double().numpy() for t in draw(case, dtype, seed))
+def oracle_on(case: OpCase, *tensors: Tensor | None, by: Callable[..., Expected] = oracle) -> Expected:
+    """The oracle on x, channel_filter, spatial_filter (5-D) and grad_y: the float64 values of what their dtype holds."""
     return by(
-        *arrays,
+        *(None if t is None else t.detach().cpu().double().numpy() for t in tensors),
         k=case.kernel_size,
         stride=case.stride,
         dilation=case.dilation,
         scale=case.scale_factor,
         combine=case.combine,
     )
+
+
+@cache
+def expected_of(case: OpCase, dtype: torch.dtype, seed: int = 0) -> Expected:
+    """The oracle on what `draw` draws; kept, not to be written to."""
+    return oracle_on(case, *draw(case, dtype, seed))
+
+
+Call = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
+
+
+def assert_call_close(
+    call: Call, inputs: tuple[Tensor | None, ...], grad_y: Tensor, expected: Expected
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """Runs `call(*inputs)` and its gradients, holds them to `expected`, returns y and the gradients."""
+    y = call(*inputs)
+    assert y.dtype == inputs[0].dtype
+    assert_within_bound(y, expected.y)
+    results = iter(torch.autograd.grad(y, [t for t in inputs if t is not None], grad_y))
+    grads = tuple(None if t is None else next(results) for t in inputs)
+    names = ("grad_x", "grad_channel_filter", "grad_spatial_filter")
+    for name, grad, sums in zip(names, grads, expected.grads, strict=True):
+        if grad is not None:
+            assert grad.dtype == y.dtype
+            assert_within_bound(grad, sums, name)
+    return y, grads
 
 
 def assert_close_to_oracle(
@@ -196,8 +220,8 @@ def assert_close_to_oracle(
     device: str = "cpu",
     seed: int = 0,
     by: Callable[..., Expected] = oracle,
-) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """Runs `backend` on `case`, forward and all gradients, and holds it to the oracle; returns what it computed.
+) -> tuple[tuple[Tensor | None, ...], Tensor, tuple[Tensor | None, ...]]:
+    """Runs `backend` on `case`, forward and all gradients, and holds it to the oracle.
 
     Args:
         backend: a name of `ddfnet.ddf`'s backends.
@@ -206,22 +230,11 @@ def assert_close_to_oracle(
         by: `oracle`, or `oracle_by_taps` where there are many shapes.
 
     Returns:
-        y and the gradients of x, channel_filter and spatial_filter.
+        x, channel_filter, spatial_filter; y; the gradients of the three.
     """
-    expected = expected_of(case, dtype, seed, by) if by is oracle else expected_of.__wrapped__(case, dtype, seed, by)
     *inputs, grad_y = draw(case, dtype, seed, memory_format=memory_format)
-    inputs = [None if t is None else layout(t.to(device)).requires_grad_() for t in inputs]
+    expected = expected_of(case, dtype, seed) if by is oracle else oracle_on(case, *inputs, grad_y, by=by)
+    leaves = tuple(None if t is None else layout(t.to(device)).requires_grad_() for t in inputs)
     grad_y = layout(grad_y.to(device).contiguous(memory_format=memory_format))
-
-    y = case.call(*inputs, backend=backend)
-    assert y.dtype == dtype
-    assert_within_bound(y, expected.y)
-    given = [t for t in inputs if t is not None]
-    results = iter(torch.autograd.grad(y, given, grad_y))
-    grads = tuple(None if t is None else next(results) for t in inputs)
-    names = ("grad_x", "grad_channel_filter", "grad_spatial_filter")
-    for name, grad, sums in zip(names, grads, expected.grads, strict=True):
-        if grad is not None:
-            assert grad.dtype == dtype
-            assert_within_bound(grad, sums, name)
-    return y, grads
+    y, grads = assert_call_close(partial(case.call, backend=backend), leaves, grad_y, expected)
+    return leaves, y, grads
