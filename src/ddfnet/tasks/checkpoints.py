@@ -42,7 +42,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: holds more than tensors and plain data; refused, since loading it would run code"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: damaged or truncated checkpoint ({str(error).splitlines()[0]})") from None
+        raise ValueError(
+            f"{path}: damaged or truncated checkpoint ({str(error).splitlines()[0].split('. ')[0]})"
+        ) from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path}: expected a checkpoint with a state_dict")
     return checkpoint
