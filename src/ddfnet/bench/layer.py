@@ -1,6 +1,6 @@
 """`ddfnet bench layer`: `ddfnet.DDF`, filter prediction included, against `nn.Conv2d`, dense and depthwise."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import torch
@@ -22,22 +22,17 @@ def run(
     backends: Sequence[str] = ("auto",),
     rivals: Sequence[str] | None = None,
     skip: Callable[[str], None],
-    done: Callable[[], None],
-) -> list[Result]:
-    """Times every case in every dtype, layout and direction; backward, x and all parameters get gradients.
+) -> Iterator[list[Result]]:
+    """Times every case in every dtype, layout and direction, and yields the results of each of these.
+
+    Backward, x and all parameters get gradients.
 
     Args:
-        cases: their filters say which branches the layer has.
-        settings, backends, rivals, skip, done: as `ddfnet.bench.op.run`.
+        cases: of `ddf`, not `ddf_up`; their filters say which branches the layer has.
+        settings, backends, rivals, skip: as `ddfnet.bench.op.run`.
 
-    Raises:
-        ValueError: a case upsamples.
     """
-    for case in cases:
-        if case.scale_factor > 1:
-            raise ValueError(f"cases: expected cases of DDF, got {case}, which upsamples; `ddfnet bench op` times it")
     names = RIVALS if rivals is None else rivals
-    results = []
     for case, dtype, layout in product(cases, settings.dtypes, settings.layouts):
         shape = (case.batch, case.channels, case.height, case.width)
         x = torch.randn(shape, device=settings.device).to(DTYPES[dtype], memory_format=LAYOUTS[layout]).requires_grad_()
@@ -45,9 +40,7 @@ def run(
         subjects += [_subject(name, _convolution(case, name), x) for name in names]
         for direction in settings.directions:
             group = Group("layer", str(case), direction, dtype, layout, rival=names[0] if names else "")
-            results += compare(group, entries(subjects, group, settings, skip), settings)
-            done()
-    return results
+            yield compare(group, entries(subjects, group, settings, skip), settings)
 
 
 def _name(backend: str) -> str:

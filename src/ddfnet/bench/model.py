@@ -4,7 +4,7 @@ Inference runs in `torch.inference_mode`; training is forward, cross-entropy, ba
 (learning rate 0: the weights stay as drawn). Half types run under autocast with float32 weights, as they are trained.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -67,9 +67,8 @@ def run(
     rival: str,
     compiled: bool = False,
     skip: Callable[[str], None],
-    done: Callable[[], None],
-) -> list[Result]:
-    """Times all networks against each other: inference at every batch size, training at the largest.
+) -> Iterator[list[Result]]:
+    """Times all networks against each other, inference at every batch size and training at the largest; yields each.
 
     Args:
         networks: of `create`.
@@ -77,9 +76,8 @@ def run(
         batches: images per call.
         rival: the network that ratios are against.
         compiled: times each network under `torch.compile` too.
-        skip, done: as `ddfnet.bench.op.run`.
+        skip: as `ddfnet.bench.op.run`.
     """
-    results = []
     for dtype, layout, (direction, batch) in product(
         settings.dtypes, settings.layouts, rounds(settings.directions, batches)
     ):
@@ -93,9 +91,7 @@ def run(
                 entries[name] = _entry(network, group, batch, settings.device, under_compile)
             except (RuntimeError, MemoryError) as error:
                 skip(f"{group}: {name} left out: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
-        results += compare(group, entries, settings)
-        done()
-    return results
+        yield compare(group, entries, settings)
 
 
 def rounds(directions: Sequence[str], batches: Sequence[int]) -> list[tuple[str, int]]:

@@ -4,7 +4,7 @@
 gradient of y read, the gradients of x and of the filters written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from ddfnet.bench.cases import OpCase
@@ -21,9 +21,8 @@ def run(
     backends: Sequence[str] = ("auto",),
     rivals: Sequence[str] | None = None,
     skip: Callable[[str], None],
-    done: Callable[[], None],
-) -> list[Result]:
-    """Times every case in every dtype, layout and direction.
+) -> Iterator[list[Result]]:
+    """Times every case in every dtype, layout and direction, and yields the results of each of these.
 
     Args:
         cases: calls of `ddf` and `ddf_up`.
@@ -31,9 +30,7 @@ def run(
         backends: of ours.
         rivals: by name; None for all that fit the case but "compile". Ratios are to the first that is not "copy".
         skip: told what was left out, and why.
-        done: called when a case is through in one dtype, layout and direction.
     """
-    results = []
     for case in cases:
         names = rivals_of(case, rivals)
         first = next((name for name in names if name != "copy"), "")
@@ -49,6 +46,4 @@ def run(
                 moved = next((ready[s.name].columns["bytes_moved"] for s in own if s.name in ready), None)
                 if "copy" in names and moved is not None:
                     ready["copy"] = copy_entry(moved, DTYPES[dtype], settings.device)
-                results += compare(group, ready, settings)
-                done()
-    return results
+                yield compare(group, ready, settings)

@@ -3,15 +3,15 @@
 import csv
 import io
 import json
-import os
 import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+
+from ddfnet.data.atomic import whole_or_absent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,16 +106,15 @@ def write(results: Sequence[Result], path: Path) -> None:
         OSError: the folder is not there or not writable.
     """
     rows = [result.flat() for result in results]
-    if path.suffix == ".json":
-        write_atomically(path, (json.dumps(rows, indent=1) + "\n").encode())
-        return
-    if path.suffix != ".csv":
+    if path.suffix not in (".csv", ".json"):
         raise ValueError(f"{path}: expected a name that ends in .csv or .json")
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, _columns(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, buffer.getvalue().encode())
+    with whole_or_absent(path) as partial, partial.open("w", newline="") as file:
+        if path.suffix == ".json":
+            json.dump(rows, file, indent=1)
+        else:
+            writer = csv.DictWriter(file, _columns(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def read(path: Path) -> list[Result]:
@@ -131,22 +130,6 @@ def read(path: Path) -> list[Result]:
         return [_result(row) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a result file of `ddfnet bench` ({error})") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes under a temporary name beside `path`, then moves it there: whoever reads sees the old file or the new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _columns() -> list[str]:
@@ -187,9 +170,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
