@@ -51,7 +51,8 @@ def main(argv: list[str]) -> int:
             return _draw(args)
         job = _models_job(args) if args.benchmark == "model" else _cases_job(args)
     except (ValueError, OSError) as error:
-        print(f"{parser.prog} {args.benchmark}: {error}", file=sys.stderr)
+        message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"{parser.prog} {args.benchmark}: {message}", file=sys.stderr)
         return 2
     return _measure(job, args)
 

@@ -1,0 +1,118 @@
+"""`ddfnet bench` end to end on the smallest cases: what it writes, draws and refuses. Nothing is asserted of speed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ddfnet.bench.cases import SETS
+from ddfnet.bench.plots import plot
+from ddfnet.bench.results import read
+from ddfnet.bench.rivals import RIVALS, UP_RIVALS
+from ddfnet.cli.bench import main
+
+QUICK = ("--device", "cpu", "--quick", "--seconds", "0.001", "--layout", "nchw")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def run(*argv: object) -> int:
+    return main([str(argument) for argument in argv])
+
+
+def test_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    csv, json, png = (tmp_path / name for name in ("a.csv", "a.json", "a.png"))
+    code = run(
+        "op", "--cases", "small", "--backend", "auto", "torch", *QUICK, "--csv", csv, "--json", json, "--plot", png
+    )
+    assert code == 0
+    results = read(csv)
+    assert results == read(json)
+    assert {row.direction for row in results} == {"forward", "forward+backward"}
+    for case in {row.case for row in results}:
+        subjects = {row.subject for row in results if row.case == case}
+        rivals = UP_RIVALS if "up" in case else RIVALS
+        assert subjects == {"ddf", "ddf:torch", *rivals} - {"compile"}
+    assert all(row.median_ms > 0 and row.samples >= 3 and row.ratio_to_copy for row in results)
+    assert all(row.ratio_to_rival == 1 for row in results if row.subject == row.rival)
+    assert png.read_bytes().startswith(PNG)
+    printed = capsys.readouterr().out
+    assert "op: forward, float32, nchw, cpu" in printed
+    assert results[0].environment.device_name in printed
+
+
+def test_layer(tmp_path: Path) -> None:
+    code = run("layer", "--cases", "table_2", "small", *QUICK, "--csv", tmp_path / "a.csv")
+    assert code == 0
+    results = read(tmp_path / "a.csv")
+    assert {row.subject for row in results} == {"ddf", "dense", "depthwise"}
+    assert all(row.parameters for row in results)
+
+
+def test_model(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    code = run("model", *QUICK, "--models", "dwresnet_mini", "resnet_mini", "--input-size", 1, 28, 28, "--json", path)
+    assert code == 0
+    results = read(path)
+    assert {row.direction for row in results} == {"inference", "training"}
+    by_name = {row.subject: row for row in results}
+    assert by_name["resnet_mini"].parameters > by_name["dwresnet_mini"].parameters
+    assert by_name["resnet_mini"].multiply_adds > by_name["dwresnet_mini"].multiply_adds
+    assert all(row.images_per_second for row in results)
+    assert all(row.rival == "dwresnet_mini" for row in results)
+
+
+def test_a_plot_is_redrawn_from_the_file_alone(tmp_path: Path) -> None:
+    csv, png, svg = (tmp_path / name for name in ("a.csv", "a.png", "a.svg"))
+    assert run("op", "--cases", "small", *QUICK, "--direction", "forward", "--rivals", "dense", "--csv", csv) == 0
+    assert run("plot", csv, "-o", png) == 0
+    assert png.read_bytes().startswith(PNG)
+    assert run("plot", csv, csv, "-o", svg) == 0
+    picture = svg.read_text()
+    assert "<svg" in picture
+    with pytest.raises(ValueError, match="expected those of one benchmark, got none"):
+        plot([], png)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ([], "the following arguments are required"),
+        (["frob"], "invalid choice: 'frob'"),
+        (["op", "--frob"], "unrecognized arguments: --frob"),
+        (["op", "--device", "tpu"], "invalid choice: 'tpu'"),
+        (["op", "--cases", "big"], f"--cases: expected some of {', '.join(SETS)}, got 'big'"),
+        (["op", "--backend", "cuda"], "--backend: expected some of auto, "),
+        (["op", "--rivals", "lightning"], "--rivals: expected some of depthwise, "),
+        (["op", "--dtype", "int8"], "invalid choice: 'int8'"),
+        (["op", "--seconds", "-1"], "expected a number of seconds above 0, got '-1'"),
+        (["op", "--threads", "0"], "expected a whole number of at least 1, got '0'"),
+        (["op", "--device", "cpu", "--clock", "graph"], "--clock: chooses among CUDA's clocks; the CPU has one"),
+        (["op", "--csv", "results.txt"], "--csv: expected a name that ends in .csv, got results.txt"),
+        (["op", "--json", "nowhere/a.json"], "--json: the folder nowhere is not there"),
+        (["op", "--plot", "a.gif"], "--plot: expected a name that ends in .png, .svg, .pdf, got a.gif"),
+        (["layer", "--cases", "up"], "--cases: expected cases of DDF, got up, which upsample"),
+        (["layer", "--rivals", "nearest"], "--rivals: expected some of dense, depthwise, got 'nearest'"),
+        (["model", "--models", "nope"], "got 'nope'"),
+        (["model", "--against", "nope"], "--against: expected some of ddf_resnet_mini, resnet_mini, dwresnet_mini"),
+        (["plot", "nowhere.csv", "-o", "a.png"], "nowhere.csv: No such file or directory"),
+        (["plot", "nowhere.csv"], "the following arguments are required: --output/-o"),
+    ],
+)
+def test_bad_options(
+    argv: Sequence[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*argv) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("op", "--help") == 0
+    assert "--cases" in capsys.readouterr().out

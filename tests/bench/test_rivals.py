@@ -1,0 +1,80 @@
+"""Rivals do what stands in the place of ours: same output shape, no copy where none is meant, bytes counted as said."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from ddfnet.bench.cases import SMALL, OpCase
+from ddfnet.bench.measure import Group, Settings
+from ddfnet.bench.results import environment
+from ddfnet.bench.rivals import ours, rival, rivals_of
+from ddfnet.bench.subjects import Subject, copy_entry, entries
+
+
+def settings(**options: Any) -> Settings:
+    defaults: dict[str, Any] = {
+        "device": "cpu",
+        "seconds": 1e-3,
+        "clocks": ("cpu",),
+        "directions": ("forward",),
+        "dtypes": ("float32",),
+        "layouts": ("nchw",),
+        "environment": environment("cpu"),
+    }
+    return Settings(**{**defaults, **options})
+
+
+@pytest.mark.parametrize("case", [case for case in SMALL if case.batch], ids=str)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_rivals_give_the_shape_of_the_case(case: OpCase, memory_format: torch.memory_format) -> None:
+    tensors = case.inputs(memory_format=memory_format, requires_grad=True)
+    for name in rivals_of(case, None):
+        if name != "copy":
+            subject = rival(name, case, tensors)
+            assert subject.function(*subject.inputs).shape == case.out_shape, name
+
+
+@pytest.mark.parametrize("filters", ["both", "channel", "spatial"])
+def test_ours_is_the_operator(filters: Any) -> None:
+    case = OpCase(2, 6, 7, 5, filters=filters)
+    tensors = case.inputs()
+    subject = ours(case, tensors, "auto")
+    torch.testing.assert_close(subject.function(*subject.inputs), case.call(*tensors, backend="reference"))
+    assert subject.backend
+    assert subject.forward_flops == (3 if filters == "both" else 2) * 2 * 6 * 35 * 9
+
+
+def test_rivals_of() -> None:
+    assert rivals_of(OpCase(1, 1, 1, 1), None) == ["depthwise", "dense", "reference", "copy"]
+    assert rivals_of(OpCase(1, 1, 1, 1), ["nearest", "copy", "dense"]) == ["copy", "dense"]
+    assert rivals_of(OpCase(1, 1, 1, 1, scale_factor=2), ["nearest", "dense"]) == ["nearest"]
+
+
+def test_bytes_are_those_of_the_floor() -> None:
+    case = OpCase(1, 4, 5, 6)
+    x, filters = 4 * 5 * 6 * 4, (4 * 9 + 9 * 5 * 6) * 4  # bytes; y has as many as x
+    subject = ours(case, case.inputs(requires_grad=True), "auto")
+    forward, both = (
+        entries([subject], Group("op", "", direction, "float32", "nchw", ""), settings(), pytest.fail)["ddf"].columns
+        for direction in ("forward", "forward+backward")
+    )
+    assert forward["bytes_moved"] == 2 * x + filters
+    assert both["bytes_moved"] == (2 * x + filters) + (3 * x + 2 * filters)
+    assert forward["extra_bytes"] >= x
+
+
+def test_a_copy_reads_and_writes_as_many_bytes() -> None:
+    copied = copy_entry(4096, torch.bfloat16, "cpu").call()
+    assert isinstance(copied, torch.Tensor)
+    assert copied.nbytes == 2048
+
+
+def test_what_can_not_run_is_left_out_and_named() -> None:
+    def fail(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no such kernel\nand much more")
+
+    said: list[str] = []
+    group = Group("op", "case", "forward", "float32", "nchw", "")
+    assert entries([Subject("broken", fail, (torch.ones(1),))], group, settings(), said.append) == {}
+    assert said == ["case forward float32 nchw: broken left out: no such kernel"]
