@@ -18,16 +18,18 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ddfnet.nn.ddf import DDF
     from ddfnet.nn.filter_norm import FilterNorm
+    from ddfnet.nn.replace import replace_conv2d
     from ddfnet.ops.ddf.api import ddf
     from ddfnet.ops.ddf_up.api import ddf_up
 
-__all__ = ["DDF", "FilterNorm", "ddf", "ddf_up"]
+__all__ = ["DDF", "FilterNorm", "ddf", "ddf_up", "replace_conv2d"]
 
 _HOMES = {
     "DDF": "ddfnet.nn.ddf",
     "FilterNorm": "ddfnet.nn.filter_norm",
     "ddf": "ddfnet.ops.ddf.api",
     "ddf_up": "ddfnet.ops.ddf_up.api",
+    "replace_conv2d": "ddfnet.nn.replace",
 }
 
 
