@@ -32,9 +32,18 @@ def register(library: torch.library.Library) -> None:
 
 def differentiable(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, *options: Any) -> Tensor:
     """`torch.ops.ddfnet.ddf`, differentiable under every transform."""
-    function = _direct("ddf") if torch.compiler.is_compiling() or not torch.is_grad_enabled() else _Forward.apply
-    y: Tensor = function(x, channel_filter, spatial_filter, *options)
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        y: Tensor = _direct("ddf")(x, channel_filter, spatial_filter, *options)
+    else:
+        # Cast before the inputs are saved: the op's own autocast rule comes too late for that.
+        y = _Forward.apply(*autocast_inputs(x, channel_filter, spatial_filter), *options)
     return y
+
+
+def exporting_to_onnx() -> bool:
+    """Whether `torch.onnx.export` is tracing: then the reference runs, whose every operation ONNX has."""
+    # torch.onnx is loaded at its first use, which takes longer than a call may: ask it only when something is exported.
+    return torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export()
 
 
 # Autograd
