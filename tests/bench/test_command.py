@@ -83,6 +83,7 @@ def test_a_plot_is_redrawn_from_the_file_alone(tmp_path: Path) -> None:
         (["op", "--cases", "big"], f"--cases: expected some of {', '.join(SETS)}, got 'big'"),
         (["op", "--backend", "cuda"], "--backend: expected some of auto, "),
         (["op", "--rivals", "lightning"], "--rivals: expected some of depthwise, "),
+        (["op", "--rivals", "--plot", "a.png"], "--rivals: expected at least one, since --plot shows ratios, got none"),
         (["op", "--dtype", "int8"], "invalid choice: 'int8'"),
         (["op", "--seconds", "-1"], "expected a number of seconds above 0, got '-1'"),
         (["op", "--threads", "0"], "expected a whole number of at least 1, got '0'"),

@@ -12,6 +12,9 @@ from ddfnet.bench.timers import Call, ClockName, interleave, make_clock
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 
+# What PyTorch raises where memory ends, a kernel is missing for a dtype, or a compiler is not there.
+CANNOT_RUN = (RuntimeError, MemoryError)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -48,6 +51,11 @@ class Entry:
     call: Call
     columns: dict[str, Any] = field(default_factory=dict)
     images: int = 0  # that one call serves, where that is of interest
+
+
+def left_out(group: Group, name: str, error: BaseException) -> str:
+    """For the reader: what was left out of a group, and the first line of why."""
+    return f"{group}: {name} left out: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
 
 
 def compare(group: Group, entries: Mapping[str, Entry], settings: Settings) -> list[Result]:

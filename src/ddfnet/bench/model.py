@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddfnet.bench.measure import DTYPES, LAYOUTS, Entry, Group, Settings, compare
+from ddfnet.bench.measure import CANNOT_RUN, DTYPES, LAYOUTS, Entry, Group, Settings, compare, left_out
 from ddfnet.bench.memory import peak_bytes
 from ddfnet.bench.results import Result
 from ddfnet.bench.timers import Call
 
-DIRECTIONS = ("inference", "training")
 MINI = ("ddf_resnet_mini", "resnet_mini", "dwresnet_mini")
 MINI_INPUT = (1, 28, 28)
 
@@ -89,8 +88,8 @@ def run(
             name = f"{network.name} (compiled)" if under_compile else network.name
             try:
                 entries[name] = _entry(network, group, batch, settings.device, under_compile)
-            except (RuntimeError, MemoryError) as error:
-                skip(f"{group}: {name} left out: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
+            except CANNOT_RUN as error:
+                skip(left_out(group, name, error))
         yield compare(group, entries, settings)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from ddfnet.bench.cases import OpCase
-from ddfnet.bench.measure import DTYPES, LAYOUTS, Group, Settings, compare
+from ddfnet.bench.measure import CANNOT_RUN, DTYPES, LAYOUTS, Group, Settings, compare, left_out
 from ddfnet.bench.results import Result
 from ddfnet.bench.rivals import ours, rival, rivals_of
 from ddfnet.bench.subjects import copy_entry, entries
@@ -33,7 +33,7 @@ def run(
     """
     for case in cases:
         names = rivals_of(case, rivals)
-        first = next((name for name in names if name != "copy"), "")
+        first = next((name for name in names if name != "copy"), "copy" if names else "")
         for dtype, layout in product(settings.dtypes, settings.layouts):
             tensors = case.inputs(
                 dtype=DTYPES[dtype], device=settings.device, memory_format=LAYOUTS[layout], requires_grad=True
@@ -45,5 +45,8 @@ def run(
                 ready = entries([*own, *others], group, settings, skip)
                 moved = next((ready[s.name].columns["bytes_moved"] for s in own if s.name in ready), None)
                 if "copy" in names and moved is not None:
-                    ready["copy"] = copy_entry(moved, DTYPES[dtype], settings.device)
+                    try:
+                        ready["copy"] = copy_entry(moved, DTYPES[dtype], settings.device)
+                    except CANNOT_RUN as error:
+                        skip(left_out(group, "copy", error))
                 yield compare(group, ready, settings)

@@ -35,6 +35,8 @@ def plot(results: Sequence[Result], path: Path) -> None:
     if path.suffix not in ENDINGS:
         raise ValueError(f"{path}: expected a name that ends in {', '.join(ENDINGS)}")
     benchmarks = sorted({row.benchmark for row in results})
+    if benchmarks and benchmarks != ["model"] and not rivals(results):
+        raise ValueError("results: expected some with a rival, since the plot shows ratios, got none")
     if len(benchmarks) != 1:
         raise ValueError(f"results: expected those of one benchmark, got {', '.join(benchmarks) or 'none'}")
 
@@ -86,7 +88,7 @@ def _bars(axis: Any, rows: Sequence[Result], colours: dict[str, str]) -> None:
         heights = [(value or base) - base for value in values.values()]
         bars = axis.bar(places, heights, width * 0.94, bottom=base, color=colours[subject], label=subject)
         if networks or subject.startswith("ddf"):
-            labels = [number(value) for value in values.values()]
+            labels = [number(value) if networks else f"{value:.2g}" for value in values.values()]
             axis.bar_label(bars, labels, padding=2, fontsize=7)
     axis.set_xticks(
         range(len(cases)), cases, fontsize=8, rotation=0 if networks else 20, ha="center" if networks else "right"

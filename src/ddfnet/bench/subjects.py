@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddfnet.bench.measure import Entry, Group, Settings
+from ddfnet.bench.measure import CANNOT_RUN, Entry, Group, Settings, left_out
 from ddfnet.bench.memory import peak_bytes
 from ddfnet.bench.timers import Call
-
-DIRECTIONS = ("forward", "forward+backward")
 
 
 @dataclass(frozen=True)
@@ -37,16 +35,15 @@ def entries(
     for subject in subjects:
         try:
             ready[subject.name] = _entry(subject, group.direction, settings.device)
-        except (RuntimeError, MemoryError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            skip(f"{group}: {subject.name} left out: {reason}")
+        except CANNOT_RUN as error:
+            skip(left_out(group, subject.name, error))
     return ready
 
 
 def copy_entry(moved: int, dtype: torch.dtype, device: str) -> Entry:
     """A copy between two buffers that reads and writes `moved` bytes together: the physical limit."""
     count = max(1, moved // 2 // dtype.itemsize)
-    source, target = torch.randn(count, device=device).to(dtype), torch.empty(count, dtype=dtype, device=device)
+    source, target = torch.randn(count, dtype=dtype, device=device), torch.empty(count, dtype=dtype, device=device)
     return Entry(lambda: target.copy_(source), {"bytes_moved": moved, "forward_flops": 0})
 
 

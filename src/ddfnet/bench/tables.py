@@ -27,7 +27,7 @@ def panels(results: Iterable[Result]) -> dict[tuple[str, ...], list[Result]]:
 
 def rivals(results: Iterable[Result]) -> str:
     """The names of what ratios are against."""
-    return ", ".join(dict.fromkeys(row.rival for row in results if row.rival)) or "none"
+    return ", ".join(dict.fromkeys(row.rival for row in results if row.rival))
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
@@ -50,7 +50,7 @@ def _times(title: str, rows: Sequence[Result]) -> Table:
         table.add_column(heading, justify="right", style="dim")
     served = ", ".join(dict.fromkeys(row.backend for row in rows if row.subject == "ddf" and row.backend))
     table.caption = (
-        f"Median ms per call, in brackets times {rivals(rows)}. Right, of {subjects[0]}"
+        f"Median ms per call{f', in brackets times {rivals(rows)}' if rivals(rows) else ''}. Right, of {subjects[0]}"
         f"{f' (served by {served})' if served else ''}: "
         f"{'times a copy of the same bytes, GB/s of these bytes, ' if with_copy else ''}peak memory beyond the inputs."
     )
@@ -98,7 +98,8 @@ def _by_case(rows: Iterable[Result]) -> list[tuple[str, list[Result]]]:
 
 
 def _time(row: Result) -> str:
-    return number(row.median_ms) if row.subject in (row.rival, "copy") else f"{number(row.median_ms)} ({_ratio(row)})"
+    alone = row.ratio_to_rival is None or row.subject in (row.rival, "copy")
+    return number(row.median_ms) if alone else f"{number(row.median_ms)} ({_ratio(row)})"
 
 
 def _ratio(row: Result) -> str:

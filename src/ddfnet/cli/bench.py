@@ -116,6 +116,8 @@ def _cases_job(args: argparse.Namespace) -> Job:
     _check_names("--cases", names, SETS)
     _check_names("--backend", args.backend, ("auto", *KERNELS))
     _check_names("--rivals", args.rivals or (), known)
+    if args.plot is not None and args.rivals == []:
+        raise ValueError("--rivals: expected at least one, since --plot shows ratios, got none")
     cases = [case for name in dict.fromkeys(names) for case in SETS[name] if case.batch]
     if not is_op:
         cases = [case for case in cases if case.scale_factor == 1]
