@@ -7,13 +7,13 @@ EPS = 1e-10
 
 
 def filter_norm(
-    filters: Tensor, scale: Tensor | float = 1.0, shift: Tensor | float = 0.0, *, dim: int, eps: float = EPS
+    filters: Tensor, scale: Tensor | float = 1.0, shift: Tensor | None = None, *, dim: int, eps: float = EPS
 ) -> Tensor:
     """`scale * (filters - mean) / (std + eps) + shift`, mean and unbiased std taken over `dim`, the taps.
 
     Args:
         filters: any shape with K >= 2 taps along `dim`. Half types are normalised in float32.
-        scale, shift: alpha and beta of Eq. 3, broadcast against `filters`.
+        scale, shift: alpha and beta of Eq. 3, broadcast against `filters`; no shift is 0.
         dim: the dimension of the taps.
         eps: added to the standard deviation, outside its root, as the authors' code does. A constant filter comes out
             as `shift` and passes no gradient to `filters`.
@@ -23,4 +23,5 @@ def filter_norm(
     """
     raw = filters.to(torch.promote_types(filters.dtype, torch.float32))
     std, mean = torch.std_mean(raw, dim=dim, keepdim=True)
-    return ((raw - mean) / (std + eps) * scale + shift).to(filters.dtype)
+    normalised = (raw - mean) * (scale / (std + eps))
+    return (normalised if shift is None else normalised + shift).to(filters.dtype)

@@ -12,11 +12,11 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from ddfnet.ops.ddf import flops, torch_kernels, transforms
+from ddfnet.ops.ddf import flops, numba_kernels, torch_kernels, transforms
 from ddfnet.ops.ddf.checks import Combine, Geometry, check, check_types
 from ddfnet.ops.ddf.reference import ddf_reference
 
-Backend = Literal["auto", "reference", "torch"]
+Backend = Literal["auto", "reference", "numba", "torch"]
 
 
 class Kernels(Protocol):
@@ -40,7 +40,7 @@ class Kernels(Protocol):
 
 
 # In the order in which "auto" asks them; the last can serve every call.
-KERNELS: dict[str, Kernels] = {"torch": torch_kernels}
+KERNELS: dict[str, Kernels] = {"numba": numba_kernels, "torch": torch_kernels}
 
 
 def ddf(
@@ -90,7 +90,7 @@ def ddf(
         torch.Size([2, 64, 28, 28])
     """
     check_types(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1)
-    if backend == "reference":
+    if backend == "reference" or (backend == "auto" and transforms.exporting_to_onnx()):
         x, channel_filter, spatial_filter = transforms.autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine)
         return ddf_reference(x, channel_filter, spatial_filter, g)

@@ -100,8 +100,9 @@ def check(
         raise TypeError(f"x: expected float32, float64, float16 or bfloat16, got {_dtype(x)}")
 
     batch, channels, height, width = x.shape
-    out_height = -(-height // stride) * scale_factor
-    out_width = -(-width // stride) * scale_factor
+    # Rounded up without negative numbers, whose quotient ONNX rounds the other way.
+    out_height = (height + stride - 1) // stride * scale_factor
+    out_width = (width + stride - 1) // stride * scale_factor
     k = _kernel_size(channel_filter, spatial_filter, kernel_size)
 
     if channel_filter is not None:

@@ -45,7 +45,7 @@ def ddf_up(
         torch.Size([1, 32, 20, 24])
     """
     check_types(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor)
-    if backend == "reference":
+    if backend == "reference" or (backend == "auto" and transforms.exporting_to_onnx()):
         x, channel_filter, spatial_filter = transforms.autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor, combine)
         return ddf_up_reference(x, channel_filter, spatial_filter, g)
