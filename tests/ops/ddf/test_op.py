@@ -1,0 +1,216 @@
+"""The registered op: opcheck, what it saves, what it allocates, its FLOPs, meta tensors."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, assert_format_of
+from tests.oracle import draw
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+import ddfnet
+from ddfnet.bench.cases import SMALL, OpCase
+from ddfnet.ops.ddf.api import KERNELS, ddf
+from ddfnet.ops.ddf.checks import check
+
+OPCHECKED = (
+    OpCase(2, 6, 7, 9, heads=3),
+    OpCase(1, 4, 8, 5, stride=2, dilation=2, combine="add", filters="channel"),
+    OpCase(2, 4, 3, 5, scale_factor=2, heads=2),
+    OpCase(1, 4, 3, 2, scale_factor=3, filters="spatial", kernel_size=5),
+)
+
+
+def options_of(case: OpCase, backend: str = "auto") -> tuple[Any, ...]:
+    return (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine, backend)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "permuted"])
+@pytest.mark.parametrize("case", OPCHECKED, ids=str)
+def test_opcheck(case: OpCase, layout: str) -> None:
+    memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    tensors = draw(case, torch.float32, memory_format=memory_format)
+    if layout == "permuted":
+        tensors = tuple(None if t is None else t.mT.contiguous().mT for t in tensors)
+    *inputs, grad_y = (None if t is None else t.requires_grad_() for t in tensors)
+    torch.library.opcheck(torch.ops.ddfnet.ddf.default, (*inputs, *options_of(case)))
+    inputs = [None if t is None else t.detach() for t in inputs]
+    for needs in ((True, case.filters != "spatial", case.filters != "channel"), (False, inputs[1] is not None, False)):
+        if any(needs):
+            args = (grad_y.detach(), *inputs, *options_of(case), *needs)
+            torch.library.opcheck(torch.ops.ddfnet.ddf_backward.default, args)
+    leaves = [None if t is None else t.requires_grad_() for t in (grad_y, *inputs)]
+    needs = tuple(t is not None for t in inputs)
+    torch.library.opcheck(torch.ops.ddfnet.ddf_backward.default, (*leaves, *options_of(case), *needs))
+
+
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_meta(case: OpCase) -> None:
+    for memory_format in MEMORY_FORMATS:
+        for backend in ("auto", "reference"):
+            x, channel, spatial = case.inputs(device="meta", memory_format=memory_format, requires_grad=True)
+            y = case.call(x, channel, spatial, backend=backend)
+            assert (y.device.type, y.shape, y.dtype) == ("meta", case.out_shape, torch.float32)
+            assert_format_of(y, x)
+            y.sum().backward()
+            for tensor in (x, channel, spatial):
+                assert tensor is None or tensor.grad.shape == tensor.shape
+
+
+def saved_by(call: Callable[[], Tensor]) -> list[Tensor]:
+    saved: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        saved.append(t)
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        call()
+    return saved
+
+
+@pytest.mark.parametrize("backend", ["auto", *(name for name in BACKENDS if name != "reference")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", OPCHECKED, ids=str)
+def test_saves_its_inputs_alone(case: OpCase, dtype: torch.dtype, backend: str) -> None:
+    for memory_format in MEMORY_FORMATS:
+        inputs = case.inputs(dtype=dtype, memory_format=memory_format, requires_grad=True)
+        saved = saved_by(lambda: case.call(*inputs, backend=backend))  # noqa: B023
+        assert [t.data_ptr() for t in saved] == [t.data_ptr() for t in inputs if t is not None]
+        assert [t.shape for t in saved] == [t.shape for t in inputs if t is not None]
+
+
+def test_saves_the_cast_inputs_under_autocast() -> None:
+    inputs = OpCase(2, 4, 5, 6).inputs(requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        saved = saved_by(lambda: ddf(*inputs))
+    assert [t.dtype for t in saved] == [torch.bfloat16] * 3
+    assert [t.shape for t in saved] == [t.shape for t in inputs]
+
+
+class Allocations(TorchDispatchMode):
+    """Bytes of the largest tensor allocated inside, and of all alive at the worst moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = self.peak = 0
+        self.before: set[int] = set()
+        self.alive: dict[StorageWeakRef, int] = {}
+
+    def of(self, *tensors: Tensor | None) -> "Allocations":
+        self.kept = [t.untyped_storage() for t in tensors if t is not None]
+        self.before = {storage._cdata for storage in self.kept}
+        return self
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for t in tree_leaves(result):
+            if isinstance(t, Tensor) and t.untyped_storage()._cdata not in self.before:
+                self.alive[StorageWeakRef(t.untyped_storage())] = t.untyped_storage().nbytes()
+                self.largest = max(self.largest, t.untyped_storage().nbytes())
+        self.alive = {ref: size for ref, size in self.alive.items() if not ref.expired()}
+        self.peak = max(self.peak, sum(self.alive.values()))
+        return result
+
+
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("combine", ["mul", "add"])
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "reference"])
+def test_never_stores_the_combined_filter(name: str, combine: str, memory_format: torch.memory_format) -> None:
+    case = OpCase(2, 48, 6, 40, kernel_size=7, combine=combine)
+    x, channel, spatial, grad_y = draw(case, torch.float32, memory_format=memory_format)
+    g = check(x, channel, spatial, 7, 1, 1, 1, combine)
+    one_map = 4 * math.prod(case.out_shape)
+    with Allocations().of(x, channel, spatial) as forward:
+        KERNELS[name].ddf_forward(x, channel, spatial, g)
+    assert 0 < forward.largest <= one_map
+    assert forward.peak <= 4 * one_map  # the combined filter would be 49 maps
+    gradients = 4 * (x.numel() + channel.numel() + spatial.numel())
+    with Allocations().of(x, channel, spatial, grad_y) as backward:
+        KERNELS[name].ddf_backward(grad_y, x, channel, spatial, g, (True, True, True))
+    assert 0 < backward.largest <= 2 * one_map
+    assert backward.peak <= gradients + 6 * one_map
+
+
+def test_reference_forward_keeps_one_tap_at_a_time() -> None:
+    case = OpCase(2, 48, 12, 10, kernel_size=7)
+    inputs = case.inputs()
+    one_map, padded = 4 * math.prod(case.out_shape), 4 * 2 * 48 * 18 * 16
+    with torch.no_grad(), Allocations().of(*inputs) as forward:
+        case.call(*inputs, backend="reference")
+    assert 0 < forward.largest <= padded
+    assert forward.peak <= padded + 5 * one_map
+
+
+def test_allocations_are_seen() -> None:
+    x = torch.ones(10)
+    with Allocations().of(x) as seen:
+        (x + 1) * torch.zeros(20, 1)
+    assert (seen.largest, seen.peak) == (4 * 200, 4 * (10 + 20 + 200))
+
+
+FLOPS = (  # forward FLOPs by hand: 3 for each tap of each output element, 2 where one filter is missing
+    (OpCase(2, 8, 7, 9), 3 * 2 * 8 * 63 * 9),
+    (OpCase(1, 5, 9, 7, stride=2), 3 * 5 * 5 * 4 * 9),
+    (OpCase(2, 6, 7, 9, heads=3, kernel_size=5, combine="add"), 3 * 2 * 6 * 63 * 25),
+    (OpCase(2, 6, 7, 5, filters="channel"), 2 * 2 * 6 * 35 * 9),
+    (OpCase(2, 6, 7, 5, filters="spatial", stride=2), 2 * 2 * 6 * 4 * 3 * 9),
+    (OpCase(2, 6, 5, 4, scale_factor=2), 3 * 2 * 6 * 10 * 8 * 9),
+    (OpCase(1, 4, 3, 5, scale_factor=3, filters="spatial"), 2 * 4 * 9 * 15 * 9),
+    (OpCase(0, 4, 5, 6), 0),
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(("case", "flops"), FLOPS, ids=str)
+def test_flops(case: OpCase, flops: int, device: str) -> None:
+    inputs = case.inputs(device=device, requires_grad=True)
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        case.call(*inputs)
+    assert forward.get_total_flops() == flops
+    given = [t for t in inputs if t is not None]
+    with FlopCounterMode(display=False) as both:
+        case.call(*inputs).sum().backward()
+    assert both.get_total_flops() == flops * (1 + len(given))
+    inputs = case.inputs(device=device)
+    inputs[0].requires_grad_()
+    with FlopCounterMode(display=False) as one_gradient:
+        case.call(*inputs).sum().backward()
+    assert one_gradient.get_total_flops() == flops * 2
+
+
+def test_flops_by_options_left_open() -> None:
+    x, channel, spatial = OpCase(2, 8, 7, 9).inputs()
+    with FlopCounterMode(display=False) as counter:
+        ddf(x, channel, spatial[:, 0])
+        ddfnet.ddf_up(x, None, torch.ones(2, 25, 14, 18))
+    assert counter.get_total_flops() == 3 * 2 * 8 * 63 * 9 + 2 * 2 * 8 * 14 * 18 * 25
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from torch.utils import flop_counter; import ddfnet; ddfnet.ddf",
+        "import ddfnet; ddfnet.ddf; from torch.utils import flop_counter",
+        "import ddfnet; from torch.utils import flop_counter; ddfnet.ddf",
+    ],
+)
+def test_flops_in_any_order_of_imports(imports: str) -> None:
+    """A FlopCounterMode copies the formulas when it is made, so ddfnet's operators must have been touched by then."""
+    script = f"""
+import torch
+{imports}
+with flop_counter.FlopCounterMode(display=False) as counter:
+    ddfnet.ddf(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 3, 3), torch.ones(1, 9, 4, 4))
+print(counter.get_total_flops())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(3 * 2 * 16 * 9)
