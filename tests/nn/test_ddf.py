@@ -1,0 +1,290 @@
+"""`DDF`, the layer, against a plain definition of the released module, and every option of it."""
+
+import copy
+import io
+import itertools
+import pickle
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tests.ops.ddf.backends import BACKENDS
+from torch import Tensor
+
+import ddfnet
+from ddfnet.nn.ddf import DDF
+
+RELEASED = {  # parameter names of the authors' checkpoints and shapes for C = 20, k = 3, sigma = 0.2, one head
+    "spatial_branch.0.weight": (9, 20, 1, 1),
+    "spatial_branch.0.bias": (9,),
+    "channel_branch.1.weight": (4, 20, 1, 1),
+    "channel_branch.1.bias": (4,),
+    "channel_branch.3.weight": (180, 4, 1, 1),
+    "channel_branch.3.bias": (180,),
+    "channel_branch.4.std": (180,),
+}
+
+
+def released(
+    x: Tensor, state: dict[str, Tensor], k: int, stride: int, dilation: int, heads: int, combine: str
+) -> Tensor:
+    """The released module from its weights, with unfolded patches."""
+    batch, channels = x.shape[:2]
+
+    def normalised(raw: Tensor) -> Tensor:  # over dimension 2
+        return (raw - raw.mean(2, keepdim=True)) / (raw.std(2, keepdim=True) + 1e-10)
+
+    spatial = F.conv2d(x, state["spatial_branch.0.weight"], state["spatial_branch.0.bias"], stride=stride)
+    rows, columns = spatial.shape[2:]
+    spatial = normalised(spatial.reshape(batch, heads, k * k, rows, columns)) * 2**0.5 / k
+
+    squeezed = F.conv2d(x.mean((2, 3), keepdim=True), state["channel_branch.1.weight"], state["channel_branch.1.bias"])
+    channel = F.conv2d(squeezed.relu(), state["channel_branch.3.weight"], state["channel_branch.3.bias"])
+    channel = normalised(channel.reshape(batch, channels, k * k)) * state["channel_branch.4.std"].reshape(
+        channels, k * k
+    )
+
+    patches = F.unfold(x, k, dilation=dilation, padding=k // 2 * dilation, stride=stride)
+    patches = patches.reshape(batch, channels, k * k, rows, columns)
+    channel, spatial = channel[..., None, None], spatial.repeat_interleave(channels // heads, dim=1)
+    return ((channel * spatial if combine == "mul" else channel + spatial) * patches).sum(2)
+
+
+OPTIONS = [
+    dict(zip(("kernel_size", "stride", "dilation", "heads", "combine"), values, strict=True))
+    for values in itertools.product((3, 5), (1, 2), (1, 2), (1, 4), ("mul", "add"))
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
+def test_equals_the_released_module(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    layer = DDF(8, **options)
+    for size in ((7, 9), (8, 6), (1, 1)):
+        x = torch.randn(2, 8, *size)
+        k, stride, dilation, heads, combine = options.values()
+        expected = released(x.double(), {n: p.double() for n, p in layer.state_dict().items()}, k, stride, dilation,
+                            heads, combine)  # fmt: skip
+        y = layer(x)
+        assert y.shape == (2, 8, -(-size[0] // stride), -(-size[1] // stride))
+        torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-6)
+        wide = copy.deepcopy(layer).double()(x.double())
+        torch.testing.assert_close(wide, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_backends_and_memory_formats(backend: Any, memory_format: torch.memory_format) -> None:
+    layer = DDF(8, heads=2, stride=2, backend=backend)
+    plain = DDF(8, heads=2, stride=2, backend="reference")
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 8, 9, 7)
+    y = layer(x.to(memory_format=memory_format))
+    assert y.is_contiguous(memory_format=memory_format)
+    torch.testing.assert_close(y, plain(x))
+
+
+def test_loads_the_authors_state_dict() -> None:
+    layer = DDF(20)
+    assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == RELEASED
+    assert set(layer.state_dict()) == set(RELEASED)
+    state = {name: torch.randn(shape, dtype=torch.float64) for name, shape in RELEASED.items()}
+    layer.double().load_state_dict(state)
+    x = torch.randn(2, 20, 7, 5, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), released(x, state, 3, 1, 1, 1, "mul"), rtol=1e-6, atol=1e-6)
+
+
+def test_parameters_of_each_branch() -> None:
+    names = lambda **options: {name for name, _ in DDF(20, **options).named_parameters()}  # noqa: E731
+    spatial = {name for name in RELEASED if name.startswith("spatial")}
+    assert names(branches="spatial") == spatial
+    assert names(branches="channel") == set(RELEASED) - spatial
+    assert names(bias=True) == set(RELEASED) | {"bias"}
+    assert names(norm="sigmoid") == names(norm="none") == set(RELEASED) - {"channel_branch.4.std"}
+    batch = {f"{branch}.{name}" for branch in ("spatial_branch.1", "channel_branch.4") for name in ("weight", "bias")}
+    assert names(norm="batch") == set(RELEASED) - {"channel_branch.4.std"} | batch
+    affine = {f"{branch}.{name}" for branch in ("spatial_branch.1", "channel_branch.4") for name in ("alpha", "beta")}
+    assert names(affine="paper") == set(RELEASED) - {"channel_branch.4.std"} | affine
+
+
+@pytest.mark.parametrize(
+    ("channels", "ratio", "width"), [(20, 0.2, 4), (64, 0.2, 12), (4, 0.2, 1), (10, 0.5, 5), (3, 2, 6)]
+)
+def test_squeeze_width(channels: int, ratio: float, width: int) -> None:
+    layer = DDF(channels, squeeze_ratio=ratio)
+    assert layer.channel_branch[1].out_channels == layer.channel_branch[3].in_channels == width
+
+
+@pytest.mark.parametrize("branches", ["both", "spatial", "channel"])
+@pytest.mark.parametrize("norm", ["filter", "sigmoid", "batch", "none"])
+def test_norms_and_branches(norm: Any, branches: Any) -> None:
+    layer = DDF(6, heads=2, stride=2, norm=norm, branches=branches, bias=True).double()
+    x = torch.randn(3, 6, 5, 7, dtype=torch.float64)
+    channel, spatial = layer.filters(x)
+    assert (channel is None) == (branches == "spatial")
+    assert (spatial is None) == (branches == "channel")
+
+    def expected(raw: Tensor, filters: int, norm_layer: torch.nn.Module) -> Tensor:
+        if norm == "filter":
+            return norm_layer(raw)
+        if norm == "batch":
+            return (raw - raw.mean((0, 2, 3), keepdim=True)) / (
+                raw.var((0, 2, 3), correction=0, keepdim=True) + 1e-5
+            ).sqrt()
+        return raw.sigmoid() if norm == "sigmoid" else raw
+
+    if spatial is not None:
+        raw = layer.spatial_branch[0](x)
+        want = expected(raw, 2, layer.spatial_branch[1]).reshape(3, 2, 9, 3, 4)
+        torch.testing.assert_close(spatial, want)
+    if channel is not None:
+        raw = layer.channel_branch[:4](x)
+        torch.testing.assert_close(channel, expected(raw, 6, layer.channel_branch[4]).reshape(3, 6, 3, 3))
+    with torch.no_grad():
+        layer.bias.copy_(torch.arange(6))
+    y = layer(x)
+    plain = ddfnet.ddf(x, channel, spatial, stride=2)
+    torch.testing.assert_close(y, plain + torch.arange(6.0, dtype=torch.float64).view(6, 1, 1))
+    y.square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in layer.parameters())
+
+
+def test_affine_of_the_paper_starts_with_filters_of_the_released_scale() -> None:
+    layer = DDF(6, affine="paper").double()
+    channel, spatial = layer.filters(torch.randn(2, 6, 5, 5, dtype=torch.float64))
+    for filters, dim in ((channel.flatten(2), 2), (spatial, 2)):
+        torch.testing.assert_close(filters.std(dim), torch.full_like(filters.std(dim), 2**0.5 / 3))
+        torch.testing.assert_close(filters.mean(dim), torch.zeros_like(filters.mean(dim)))
+
+
+def test_kernel_size_one_without_filter_norm() -> None:
+    assert DDF(4, kernel_size=1, norm="none")(torch.randn(2, 4, 3, 3)).shape == (2, 4, 3, 3)
+
+
+def test_empty_batch() -> None:
+    layer = DDF(4)
+    y = layer(torch.empty(0, 4, 5, 6))
+    assert y.shape == (0, 4, 5, 6)
+    y.sum().backward()
+    assert torch.equal(layer.channel_branch[4].std.grad, torch.zeros(36))
+
+
+def test_device_and_dtype() -> None:
+    options = {"heads": 2, "bias": True, "affine": "paper"}
+    meta = DDF(8, device="meta", **options)
+    assert {t.device.type for t in meta.state_dict().values()} == {"meta"}
+    assert meta(torch.empty(2, 8, 5, 6, device="meta")).shape == (2, 8, 5, 6)
+    for norm in ("filter", "batch"):
+        double = DDF(8, dtype=torch.float64, norm=norm, bias=True)
+        assert {t.dtype for t in double.parameters()} == {torch.float64}
+        assert double(torch.randn(2, 8, 5, 6, dtype=torch.float64)).dtype == torch.float64
+    for dtype in (torch.bfloat16, torch.float16):
+        assert DDF(8, dtype=dtype, bias=True)(torch.randn(2, 8, 5, 6).to(dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast(dtype: torch.dtype) -> None:
+    """Under autocast the layer answers in its low dtype whatever it is given, near the answer in float32."""
+    layer = DDF(8, bias=True)
+    x = torch.randn(2, 8, 9, 7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x.to(dtype))
+    y.sum().backward()
+    assert all(p.grad.dtype == torch.float32 for p in layer.parameters())
+    error = (y.float() - layer(x)).norm() / layer(x).norm()
+    assert error < 0.05
+
+
+def test_reset_parameters() -> None:
+    layer = DDF(8, bias=True, affine="paper")
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.fill_(7.0)
+    for name, p in layer.named_parameters():
+    layer.reset_parameters()
+    torch.manual_seed(3)
+    again = DDF(8, bias=True, affine="paper")
+    again.reset_parameters()
+    assert not layer.bias.any()
+    for (name, p), q in zip(layer.named_parameters(), again.parameters(), strict=True):
+        assert not (p == 7).any(), name
+    torch.manual_seed(3)
+    again.reset_parameters()
+    for (name, p), q in zip(layer.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(p, q), name
+    fresh = DDF(8, device="meta").to_empty(device="cpu")
+    fresh.reset_parameters()
+    assert torch.isfinite(fresh(torch.randn(1, 8, 5, 5))).all()
+
+
+def test_repr_says_what_is_not_default() -> None:
+    assert DDF(8).extra_repr() == "8, kernel_size=3"
+    options = {
+        "stride": 2,
+        "dilation": 3,
+        "heads": 4,
+        "squeeze_ratio": 0.5,
+        "combine": "add",
+        "norm": "filter",
+        "affine": "paper",
+        "backend": "torch",
+        "bias": True,
+    }
+    layer = DDF(8, kernel_size=5, **options)
+    assert eval(f"DDF({layer.extra_repr()})").extra_repr() == layer.extra_repr()
+    assert layer.extra_repr() == (
+        "8, kernel_size=5, stride=2, dilation=3, heads=4, squeeze_ratio=0.5, combine='add', affine='paper', "
+        "backend='torch', bias=True"
+    )
+    assert DDF(8, norm="batch", branches="spatial").extra_repr() == "8, kernel_size=3, norm='batch', branches='spatial'"
+
+
+def test_copies() -> None:
+    layer = DDF(8, heads=2, bias=True)
+    x = torch.randn(2, 8, 5, 6)
+    stored = io.BytesIO()
+    torch.save(layer.state_dict(), stored)
+    stored.seek(0)
+    loaded = DDF(8, heads=2, bias=True)
+    loaded.load_state_dict(torch.load(stored, weights_only=True))
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded):
+        assert torch.equal(twin(x), layer(x))
+
+
+def test_compiles_to_one_graph() -> None:
+    layer = DDF(8, heads=2, bias=True)
+    x = torch.randn(2, 8, 5, 6)
+    torch.testing.assert_close(torch.compile(layer, backend="aot_eager", fullgraph=True)(x), layer(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": 0}, "channels: expected an int >= 1, got 0"),
+        ({"stride": 0}, "stride: expected an int >= 1, got 0"),
+        ({"dilation": 0}, "dilation: expected an int >= 1, got 0"),
+        ({"heads": 0}, "heads: expected an int >= 1, got 0"),
+        ({"heads": 3}, "heads: expected a divisor of channels = 8, got 3"),
+        ({"kernel_size": 4}, "kernel_size: expected an odd number, got 4"),
+        ({"kernel_size": -3}, "kernel_size: expected an odd number, got -3"),
+        ({"kernel_size": 1}, "kernel_size: expected an odd number >= 3, got 1"),
+        ({"squeeze_ratio": 0}, "squeeze_ratio: expected a number > 0, got 0"),
+        ({"combine": "max"}, "combine: expected 'mul' or 'add', got 'max'"),
+        ({"norm": "layer"}, "norm: expected 'filter', 'sigmoid', 'batch' or 'none', got 'layer'"),
+        ({"branches": "none"}, "branches: expected 'both', 'spatial' or 'channel', got 'none'"),
+        ({"affine": "both"}, "affine: expected 'released' or 'paper', got 'both'"),
+    ],
+)
+def test_errors(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DDF(**({"channels": 8} | options))
+
+
+def test_wrong_input() -> None:
+    layer = DDF(8)
+    for x in (torch.ones(2, 9, 4, 4), torch.ones(8, 4, 4)):
+        with pytest.raises(ValueError, match=r"x: expected \(B, 8, H, W\), got \("):
+            layer(x)
+    with pytest.raises(ValueError, match="backend: expected one of"):
+        DDF(8, backend="cuda")(torch.ones(1, 8, 4, 4))
