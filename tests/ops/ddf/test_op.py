@@ -131,7 +131,7 @@ def test_never_stores_the_combined_filter(name: str, combine: str, memory_format
     one_map = 4 * math.prod(case.out_shape)
     with Allocations().of(x, channel, spatial) as forward:
         KERNELS[name].ddf_forward(x, channel, spatial, g)
-    assert 0 < forward.largest <= one_map
+    assert 0 < forward.largest <= 2 * one_map
     assert forward.peak <= 4 * one_map  # the combined filter would be 49 maps
     gradients = 4 * (x.numel() + channel.numel() + spatial.numel())
     with Allocations().of(x, channel, spatial, grad_y) as backward:
