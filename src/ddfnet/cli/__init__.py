@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a network by a recipe, or resume a run",
     "evaluate": "score the best checkpoint of a run on its test images",
     "bench": "time operators, layers and networks beside their rivals",
+    "export": "write a network as a checked ONNX file",
     "info": "versions, devices, and which backends this machine can use",
 }
 

@@ -133,7 +133,7 @@ def replace_conv2d(
     if not dry_run:
         new_by_old = {conv: new for _, conv, new in made}
         for parent in list(model.modules()):
-            for child_name, child in list(parent.named_children()):
+            for child_name, child in list(parent._modules.items()):  # named_children leaves out a module's second name
                 if isinstance(child, nn.Conv2d) and child in new_by_old:
                     setattr(parent, child_name, new_by_old[child])
     return Replacements(

@@ -1,0 +1,55 @@
+"""`ddfnet export MODEL --onnx FILE`: a network, or a run's best one, as a checked ONNX file."""
+
+import argparse
+from pathlib import Path
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ddfnet export",
+        description="Writes a network as ONNX, of standard operators, and checks it with onnxruntime.",
+    )
+    parser.add_argument("MODEL", help="folder of a run, or the name of a network in timm or ddfnet")
+    parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="the file to write")
+    parser.add_argument(
+        "--input-shape",
+        type=int,
+        nargs=4,
+        metavar=("B", "C", "H", "W"),
+        help="of the example input; any batch and image size runs (default: the run's, or 1 3 224 224)",
+    )
+    options = parser.parse_args(argv)
+
+    import logging
+    import warnings
+
+    from torch import nn
+
+    from ddfnet.models.export import export_onnx
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    network: nn.Module
+    if Path(options.MODEL).is_dir():
+        from ddfnet.cli.experiment import instantiate, make_parser, run_folder
+        from ddfnet.tasks.checkpoints import load_weights
+
+        folder = run_folder(Path(options.MODEL))
+        experiment = make_parser("ddfnet export", "", "")
+        model, data, _ = instantiate(experiment, experiment.parse_args([f"--config={folder.config}"]))
+        model.build(data)
+        load_weights(model, folder.best)
+        network, shape = model.network, options.input_shape or model.describe(data)["input_shape"]
+    else:
+        import timm
+
+        import ddfnet.models  # noqa: F401 - registers the networks
+
+        if not timm.is_model(options.MODEL):
+            raise ValueError(f"MODEL: neither the folder of a run nor a network of timm or ddfnet: {options.MODEL!r}")
+        network, shape = timm.create_model(options.MODEL), options.input_shape or [1, 3, 224, 224]
+    worst = export_onnx(network, options.onnx, shape)
+    print(f"{options.onnx}: {options.onnx.stat().st_size / 1e6:.1f} MB, for any batch and image size")
+    print(f"onnxruntime's output differs from PyTorch's by {worst:.1e} of its largest value")
+    return 0

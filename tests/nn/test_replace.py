@@ -1,0 +1,166 @@
+"""replace_conv2d: any network's k x k convolutions, in place, with a table of what was done."""
+
+import functools
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from ddfnet import DDF, replace_conv2d
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 3, padding=1, stride=2, bias=False),
+        nn.Conv2d(8, 8, 5, padding=4, dilation=2),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.Conv2d(16, 16, 3, padding=1, groups=16),
+        nn.Conv2d(16, 16, 1),
+    )
+
+
+def test_defaults_keep_stride_dilation_bias_and_size() -> None:
+    model = small().eval()
+    size = model(torch.randn(2, 3, 17, 20)).shape
+    done = replace_conv2d(model)
+    assert [r.name for r in done] == ["1", "2"]
+    assert [r.name for r in done.refused] == ["3", "4"]
+    assert isinstance(model[1], DDF)
+    assert (model[1].stride, model[1].bias) == (2, None)
+    assert isinstance(model[2], DDF)
+    assert (model[2].kernel_size, model[2].dilation) == (5, 2)
+    assert model[2].bias is not None
+    assert not model[1].training
+    assert model(torch.randn(2, 3, 17, 20)).shape == size
+
+
+def test_options_take_the_rest() -> None:
+    model = small()
+    done = replace_conv2d(model, grouped=True, change_channels=True, skip_first=False)
+    assert [r.name for r in done] == ["0", "1", "2", "3", "4"]
+    assert isinstance(model[3], nn.Sequential)
+    assert model[3][0].bias is None
+    assert model[3][1].bias is not None
+    assert model(torch.randn(1, 3, 9, 9)).shape == (1, 16, 5, 5)
+
+
+def test_match_by_pattern_and_by_function() -> None:
+    assert [r.name for r in replace_conv2d(small(), match="2")] == ["2"]
+    assert [r.name for r in replace_conv2d(small(), match=lambda name, conv: conv.stride == (2, 2))] == ["1"]
+    resnet = timm.create_model("resnet18")
+    assert [r.name for r in replace_conv2d(resnet, match="layer4.*.conv2", dry_run=True)] == [
+        "layer4.0.conv2",
+        "layer4.1.conv2",
+    ]
+
+
+def test_dry_run_changes_nothing() -> None:
+    model = small()
+    before = [type(module) for module in model]
+    assert len(replace_conv2d(model, dry_run=True)) == 2
+    assert [type(module) for module in model] == before
+
+
+def test_layer_options_pass_through_partial() -> None:
+    model = small()
+    replace_conv2d(model, layer=functools.partial(DDF, heads=2, combine="add"))
+    assert isinstance(model[1], DDF)
+    assert (model[1].heads, model[1].combine) == (2, "add")
+
+
+def test_dtype_and_device_are_kept() -> None:
+    done = replace_conv2d(small().to("meta", torch.float64))
+    assert all(p.dtype == torch.float64 and p.device.type == "meta" for r in done for p in r.new.parameters())
+
+
+@pytest.mark.parametrize(
+    ("conv", "reason"),
+    [
+        (nn.Conv2d(4, 4, (3, 5), padding=(1, 2)), "differs by direction"),
+        (nn.Conv2d(4, 4, 3, stride=(1, 2), padding=1), "differs by direction"),
+        (nn.Conv2d(4, 4, 4, padding=2), "the kernel size 4 is even"),
+        (nn.Conv2d(4, 4, 3), r"padding \(0, 0\), where DDF keeps the size with 1"),
+        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padding_mode 'reflect'"),
+        (nn.Conv2d(4, 4, 3, padding=1, groups=2), r"2 groups \(grouped=True"),
+        (nn.Conv2d(4, 6, 3, padding=1), r"4 channels in, 6 out \(change_channels=True"),
+        (nn.LazyConv2d(4, 3, padding=1), "computes something of its own"),
+    ],
+)
+def test_refusals_say_why(conv: nn.Conv2d, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"found no convolution to replace .*{reason}"):
+        replace_conv2d(nn.Sequential(nn.Conv2d(3, 4, 1), conv))
+
+
+def test_what_is_no_network() -> None:
+    with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module, got int"):
+        replace_conv2d(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="got a convolution, which has no place"):
+        replace_conv2d(nn.Conv2d(4, 4, 3, padding=1))
+    with pytest.raises(ValueError, match="no other k x k convolution matches"):
+        replace_conv2d(small(), match="layer9.*")
+
+
+def test_a_shared_convolution_stays_shared() -> None:
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), conv, nn.ReLU(), conv)
+    assert len(replace_conv2d(model)) == 1
+    assert isinstance(model[1], DDF)
+    assert model[1] is model[3]
+
+
+def test_the_table() -> None:
+    done = replace_conv2d(small(), input_shape=(1, 3, 16, 16))
+    text = str(done)
+    assert text.splitlines()[0].split() == ["layer", "old", "new", "parameters", "FLOPs"]
+    assert "Conv2d 8->8 3x3 stride 2" in text
+    assert "kept 3: 8 channels in, 16 out (change_channels=True replaces it)" in text
+    before, after = done[0].flops or (0, 0)
+    assert before == 2 * 8 * 8 * 8 * 8 * 9
+    # n = 64 pixels, c = 8, squeezed to 1: generation, then 3nck^2.
+    assert after == 2 * 64 * 8 * 9 + 2 * (8 + 72) + 3 * 64 * 8 * 9
+    assert done[0].parameters == (576, sum(p.numel() for p in DDF(8).parameters()))
+
+
+def test_resnet50_becomes_the_papers_network() -> None:
+    with torch.device("meta"):
+        model = timm.create_model("resnet50")
+        assert len(replace_conv2d(model)) == 16
+    assert sum(p.numel() for p in model.parameters()) == 16_843_748
+
+
+NETWORKS = {
+    "resnet18": (lambda: torchvision.models.resnet18(num_classes=5), {}, 13),
+    "convnext_tiny": (lambda: timm.create_model("convnext_tiny", num_classes=5), {"grouped": True}, 18),
+    "resnet50": (lambda: timm.create_model("resnet50", num_classes=5), {}, 16),
+    "resnext50_32x4d": (lambda: timm.create_model("resnext50_32x4d", num_classes=5), {"grouped": True}, 16),
+    "fcn_resnet50": (
+        lambda: torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=5),
+        {},
+        16,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "50" in name else []) for name in NETWORKS]
+)
+def test_networks_train_a_few_steps(name: str) -> None:
+    torch.manual_seed(0)
+    make, options, count = NETWORKS[name]
+    model = make()
+    assert len(replace_conv2d(model, **options)) == count
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    x = torch.randn(4, 3, 40, 40)
+    losses = []
+    for _ in range(4):
+        y = model(x)
+        y = y["out"] if isinstance(y, dict) else y
+        loss = nn.functional.cross_entropy(y, torch.zeros((4, *y.shape[2:]), dtype=torch.long))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
