@@ -1,5 +1,9 @@
 """The backends that this machine can run, and what the tests of all of them share."""
 
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 import torch
 
@@ -21,6 +25,30 @@ def reason_against(backend: str, case: OpCase, dtype: torch.dtype = torch.float3
 
 
 BACKENDS = ("reference", *(name for name in KERNELS if reason_against(name, OpCase(1, 4, 5, 6)) is None))
+PLAIN = ("reference", "torch")
+
+
+def quick(backend: str, case: OpCase, dtype: torch.dtype) -> bool:
+    """Whether the default run may make this call.
+
+    A backend that compiles needs seconds for each combination of dtype, filters and kernel size it meets for the first
+    time; of those the default run meets a few, the slow one all.
+    """
+    return backend in PLAIN or (case.kernel_size == 3 and dtype == torch.float32)
+
+
+def calls(cases: Iterable[OpCase], dtypes: Iterable[torch.dtype], backends: Iterable[str] = BACKENDS) -> list[Any]:
+    """Parameters (case, dtype, backend) for `pytest.mark.parametrize`, marked slow where they are not quick."""
+    return [
+        pytest.param(
+            case,
+            dtype,
+            backend,
+            id=f"{case}-{str(dtype).removeprefix('torch.')}-{backend}",
+            marks=() if quick(backend, case, dtype) else pytest.mark.slow,
+        )
+        for case, dtype, backend in itertools.product(cases, dtypes, backends)
+    ]
 
 
 def skip_unless_supported(backend: str, case: OpCase, dtype: torch.dtype = torch.float32) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from tests.ops.ddf.backends import BACKENDS, DTYPES, MEMORY_FORMATS, assert_format_of, skip_unless_supported
+from tests.ops.ddf.backends import BACKENDS, DTYPES, MEMORY_FORMATS, assert_format_of, calls, skip_unless_supported
 from tests.oracle import assert_call_close, assert_close_to_oracle, draw, oracle_on
 from torch import Tensor
 
@@ -21,9 +21,7 @@ def nan_in_uninitialised_memory() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=["nchw", "nhwc"])
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", SMALL, ids=str)
+@pytest.mark.parametrize(("case", "dtype", "backend"), calls(SMALL, DTYPES))
 def test_small(case: OpCase, dtype: torch.dtype, backend: str, memory_format: torch.memory_format) -> None:
     skip_unless_supported(backend, case, dtype)
     inputs, y, grads = assert_close_to_oracle(backend, case, dtype, memory_format)
@@ -66,23 +64,20 @@ STRIDED_CASES = (
 )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("case", STRIDED_CASES, ids=str)
-def test_strides(case: OpCase, layout: Callable[[Tensor], Tensor], backend: str) -> None:
-    for dtype in (torch.float32, torch.bfloat16):
-        skip_unless_supported(backend, case, dtype)
-        for memory_format in MEMORY_FORMATS:
-            _, y, _ = assert_close_to_oracle(backend, case, dtype, memory_format, layout=layout)
-            assert y.is_contiguous() or y.is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize(("case", "dtype", "backend"), calls(STRIDED_CASES, (torch.float32, torch.bfloat16)))
+def test_strides(case: OpCase, dtype: torch.dtype, backend: str, layout: Callable[[Tensor], Tensor]) -> None:
+    skip_unless_supported(backend, case, dtype)
+    for memory_format in MEMORY_FORMATS:
+        _, y, _ = assert_close_to_oracle(backend, case, dtype, memory_format, layout=layout)
+        assert y.is_contiguous() or y.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", STRIDED_CASES, ids=str)
-def test_expanded(case: OpCase, backend: str) -> None:
+@pytest.mark.parametrize(("case", "dtype", "backend"), calls(STRIDED_CASES, (torch.float32,)))
+def test_expanded(case: OpCase, dtype: torch.dtype, backend: str) -> None:
     """x shared by the batch, channel filters by the channels, spatial filters and the output's gradient by the pixels."""
     skip_unless_supported(backend, case)
-    x, channel, spatial, grad_y = draw(case, torch.float32)
+    x, channel, spatial, grad_y = draw(case, dtype)
     x = x[:1].expand_as(x)
     channel = None if channel is None else channel[..., :1, :, :].expand_as(channel)
     spatial = None if spatial is None else spatial[..., :1, :1].expand_as(spatial)
@@ -102,13 +97,15 @@ def test_one_head_in_four_dimensions(backend: str) -> None:
         assert grads[2].shape == leaves[2].shape
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_large_and_small_values(backend: str) -> None:
-    """Sums beyond float16's 65504 in between, results within; and results that are subnormal."""
-    case = OpCase(1, 2, 6, 5, filters="spatial")
+@pytest.mark.parametrize(
+    ("case", "dtype", "backend"), calls((OpCase(1, 2, 6, 5, filters="spatial"),), (torch.float16,))
+)
+def test_large_and_small_values(case: OpCase, dtype: torch.dtype, backend: str) -> None:
+    """Sums near float16's 65504, and results that are subnormal."""
+    skip_unless_supported(backend, case, dtype)
     for scale in (3e3, 1e-6):
-        x, _, spatial, grad_y = (None if t is None else (t * s).half() for t, s in zip(
-            draw(case, torch.float64), (scale, 1, 1, 1), strict=True))  # fmt: skip
+        x, _, spatial, grad_y = draw(case, torch.float64)
+        x, spatial, grad_y = (x * scale).to(dtype), spatial.to(dtype), grad_y.to(dtype)
         expected = oracle_on(case, x, None, spatial, grad_y)
         leaves = (x.requires_grad_(), None, spatial.requires_grad_())
         assert_call_close(lambda *inputs: case.call(*inputs, backend=backend), leaves, grad_y, expected)

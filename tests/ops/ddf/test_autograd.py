@@ -1,11 +1,12 @@
 """Derivatives of every order and under every transform; only the gradients asked for."""
 
 import itertools
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, skip_unless_supported
+from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, PLAIN, calls, skip_unless_supported
 from tests.oracle import draw
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
@@ -41,10 +42,9 @@ def leaves_of(case: OpCase, **options: Any) -> tuple[Any, tuple[Tensor, ...]]:
     return spread, tuple(t for t in inputs if t is not None)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", TINY, ids=str)
-def test_gradcheck_in_full(case: OpCase, backend: str) -> None:
-    skip_unless_supported(backend, case, torch.float64)
+@pytest.mark.parametrize(("case", "dtype", "backend"), calls(TINY, (torch.float64,)))
+def test_gradcheck_in_full(case: OpCase, dtype: torch.dtype, backend: str) -> None:
+    skip_unless_supported(backend, case, dtype)
     spread, leaves = leaves_of(case)
     call = lambda *given: case.call(*spread(given), backend=backend)  # noqa: E731
     assert gradcheck(call, leaves)
@@ -52,10 +52,9 @@ def test_gradcheck_in_full(case: OpCase, backend: str) -> None:
         assert gradgradcheck(call, leaves)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", [case for case in SMALL if case.batch], ids=str)
-def test_gradcheck_in_random_directions(case: OpCase, backend: str) -> None:
-    skip_unless_supported(backend, case, torch.float64)
+@pytest.mark.parametrize(("case", "dtype", "backend"), calls([case for case in SMALL if case.batch], (torch.float64,)))
+def test_gradcheck_in_random_directions(case: OpCase, dtype: torch.dtype, backend: str) -> None:
+    skip_unless_supported(backend, case, dtype)
     for memory_format in MEMORY_FORMATS:
         spread, leaves = leaves_of(case, memory_format=memory_format)
         call = lambda *given: case.call(*spread(given), backend=backend)  # noqa: B023, E731
@@ -83,7 +82,7 @@ def test_only_the_gradients_asked_for(case: OpCase, monkeypatch: pytest.MonkeyPa
             assert leaf.grad is None or torch.equal(leaf.grad, whole)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", PLAIN)
 @pytest.mark.parametrize("case", FILTERED, ids=str)
 def test_vmap(case: OpCase, backend: str) -> None:
     x, channel, spatial = case.inputs(dtype=torch.float64)
@@ -108,7 +107,7 @@ def test_vmap(case: OpCase, backend: str) -> None:
 def test_vmap_over_an_op_with_some_gradients(case: OpCase) -> None:
     x, channel, spatial = case.inputs(dtype=torch.float64)
     xs = torch.stack([x, 2 * x])
-    gradient = torch.func.grad(lambda x, c, s: case.call(x, c, s).square().sum(), argnums=1)
+    gradient = torch.func.grad(lambda x, c, s: case.call(x, c, s, backend="torch").square().sum(), argnums=1)
     mapped = torch.vmap(gradient, in_dims=(0, None, None))(xs, channel, spatial)
     torch.testing.assert_close(mapped, torch.stack([gradient(each, channel, spatial) for each in xs]))
 
@@ -116,14 +115,14 @@ def test_vmap_over_an_op_with_some_gradients(case: OpCase) -> None:
 @pytest.mark.parametrize("case", FILTERED, ids=str)
 def test_func_agrees_with_autograd(case: OpCase) -> None:
     *inputs, _ = draw(case, torch.float64)
-    loss = lambda *given: case.call(*given).sin().sum()  # noqa: E731
+    loss = lambda *given: case.call(*given, backend="torch").sin().sum()  # noqa: E731
     by_func = torch.func.grad(loss, argnums=(0, 1, 2))(*inputs)
     leaves = [t.requires_grad_() for t in inputs]
     for a, b in zip(by_func, torch.autograd.grad(loss(*leaves), leaves), strict=True):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", PLAIN)
 @pytest.mark.parametrize("combine", ["mul", "add"])
 def test_jvp_is_the_sum_over_inputs(combine: str, backend: str) -> None:
     case = OpCase(2, 4, 5, 4, combine=combine, stride=2)
@@ -140,7 +139,7 @@ def test_jvp_is_the_sum_over_inputs(combine: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("combine", ["mul", "add"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", PLAIN)
 def test_hessian(combine: str, backend: str) -> None:
     """Of sum(y^2)/2 with respect to the spatial filter: J^T J, as y is linear in it (affine for "add")."""
     case = OpCase(1, 2, 2, 2, combine=combine)
@@ -157,8 +156,9 @@ def test_hessian(combine: str, backend: str) -> None:
 def test_compiles_to_one_graph(case: OpCase) -> None:
     *inputs, grad_y = draw(case, torch.float32)
     leaves = [t.requires_grad_() for t in inputs]
-    compiled = torch.compile(case.call, backend="aot_eager", fullgraph=True)
-    eager = case.call(*leaves)
+    call = partial(case.call, backend="torch")
+    compiled = torch.compile(call, backend="aot_eager", fullgraph=True)
+    eager = call(*leaves)
     y = compiled(*leaves)
     assert torch.equal(y, eager)
     for a, b in zip(torch.autograd.grad(y, leaves, grad_y), torch.autograd.grad(eager, leaves, grad_y), strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, assert_format_of
+from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, assert_format_of, calls
 from tests.oracle import draw
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -29,7 +29,7 @@ OPCHECKED = (
 )
 
 
-def options_of(case: OpCase, backend: str = "auto") -> tuple[Any, ...]:
+def options_of(case: OpCase, backend: str = "torch") -> tuple[Any, ...]:
     return (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine, backend)
 
 
@@ -77,9 +77,10 @@ def saved_by(call: Callable[[], Tensor]) -> list[Tensor]:
     return saved
 
 
-@pytest.mark.parametrize("backend", ["auto", *(name for name in BACKENDS if name != "reference")])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("case", OPCHECKED, ids=str)
+@pytest.mark.parametrize(
+    ("case", "dtype", "backend"),
+    calls(OPCHECKED, (torch.float32, torch.bfloat16), [name for name in BACKENDS if name != "reference"]),
+)
 def test_saves_its_inputs_alone(case: OpCase, dtype: torch.dtype, backend: str) -> None:
     for memory_format in MEMORY_FORMATS:
         inputs = case.inputs(dtype=dtype, memory_format=memory_format, requires_grad=True)
@@ -91,7 +92,7 @@ def test_saves_its_inputs_alone(case: OpCase, dtype: torch.dtype, backend: str) 
 def test_saves_the_cast_inputs_under_autocast() -> None:
     inputs = OpCase(2, 4, 5, 6).inputs(requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        saved = saved_by(lambda: ddf(*inputs))
+        saved = saved_by(lambda: ddf(*inputs, backend="torch"))
     assert [t.dtype for t in saved] == [torch.bfloat16] * 3
     assert [t.shape for t in saved] == [t.shape for t in inputs]
 
@@ -174,24 +175,24 @@ FLOPS = (  # forward FLOPs by hand: 3 for each tap of each output element, 2 whe
 def test_flops(case: OpCase, flops: int, device: str) -> None:
     inputs = case.inputs(device=device, requires_grad=True)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
-        case.call(*inputs)
+        case.call(*inputs, backend="torch")
     assert forward.get_total_flops() == flops
     given = [t for t in inputs if t is not None]
     with FlopCounterMode(display=False) as both:
-        case.call(*inputs).sum().backward()
+        case.call(*inputs, backend="torch").sum().backward()
     assert both.get_total_flops() == flops * (1 + len(given))
     inputs = case.inputs(device=device)
     inputs[0].requires_grad_()
     with FlopCounterMode(display=False) as one_gradient:
-        case.call(*inputs).sum().backward()
+        case.call(*inputs, backend="torch").sum().backward()
     assert one_gradient.get_total_flops() == flops * 2
 
 
 def test_flops_by_options_left_open() -> None:
     x, channel, spatial = OpCase(2, 8, 7, 9).inputs()
     with FlopCounterMode(display=False) as counter:
-        ddf(x, channel, spatial[:, 0])
-        ddfnet.ddf_up(x, None, torch.ones(2, 25, 14, 18))
+        ddf(x, channel, spatial[:, 0], backend="torch")
+        ddfnet.ddf_up(x, None, torch.ones(2, 25, 14, 18), backend="torch")
     assert counter.get_total_flops() == 3 * 2 * 8 * 63 * 9 + 2 * 2 * 8 * 14 * 18 * 25
 
 
@@ -209,7 +210,7 @@ def test_flops_in_any_order_of_imports(imports: str) -> None:
 import torch
 {imports}
 with flop_counter.FlopCounterMode(display=False) as counter:
-    ddfnet.ddf(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 3, 3), torch.ones(1, 9, 4, 4))
+    ddfnet.ddf(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 3, 3), torch.ones(1, 9, 4, 4), backend="torch")
 print(counter.get_total_flops())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
