@@ -1,0 +1,101 @@
+"""What the host tells a CPU kernel: sizes, addresses, byte strides and where each piece of scratch begins.
+
+Every kernel has the one signature `kernel(call, scratch, start, stop)`: the address of these numbers, that of the
+thread's scratch, and the work items to do. So a call from Python costs a microsecond whatever it says, ctypes gives up
+the interpreter lock around it, and threads can split the items as they like.
+"""
+
+import ctypes
+from typing import Any, NamedTuple
+
+import numba as _numba
+import numpy as np
+from numba.core import types as _types
+from numba.np.numpy_support import from_dtype
+
+numba: Any = _numba  # not typed
+types: Any = _types
+carray = numba.carray
+
+
+class Call(NamedTuple):
+    """Sizes in elements, strides in bytes; an address is 0 where there is no such tensor."""
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+    rows: int  # of the grid of input pixels on which filters are centred
+    columns: int
+    heads: int
+    kernel_size: int
+    stride: int
+    dilation: int
+    scale: int
+    block: int  # grid rows of a work item
+    blocks: int  # work items of a sample
+    x: int
+    x_b: int
+    x_c: int
+    x_h: int
+    x_w: int
+    y: int  # the output, or its gradient
+    y_b: int
+    y_c: int
+    y_h: int
+    y_w: int
+    channel: int  # channel_filter (B, phases, C, k, k)
+    channel_b: int
+    channel_p: int
+    channel_c: int
+    channel_u: int
+    channel_v: int
+    phases: int  # channel filters of a channel: r*r, or 1 where they are shared
+    spatial: int  # spatial_filter (B, G, K, P, Q)
+    spatial_b: int
+    spatial_g: int
+    spatial_t: int
+    spatial_h: int
+    spatial_w: int
+    grad_x: int
+    grad_x_b: int
+    grad_x_c: int
+    grad_x_h: int
+    grad_x_w: int
+    grad_channel: int
+    grad_channel_b: int
+    grad_channel_p: int
+    grad_channel_c: int
+    grad_channel_u: int
+    grad_channel_v: int
+    grad_spatial: int
+    grad_spatial_b: int
+    grad_spatial_g: int
+    grad_spatial_t: int
+    grad_spatial_h: int
+    grad_spatial_w: int
+    partial: int  # per work item, the channel filter's gradient of that item
+    # Offsets into a thread's scratch, in bytes.
+    sources: int  # table of addresses, one per tap
+    x_sources: int
+    vectors: int
+    scalars: int  # table of scalar filters
+    grad_scalars: int
+    grad_vectors: int
+    sums: int
+    filters: int
+    shifted: int
+    grad_filters: int
+    planes: int
+    grad_planes: int
+    result: int
+    # Sizes of staged planes, in lanes.
+    pitch: int  # from one staged row to the next
+    lanes: int  # of a block
+    plane: int
+    grad_plane: int
+
+
+RECORD = from_dtype(np.dtype([(name, np.int64) for name in Call._fields]))
+SIGNATURE = types.void(types.CPointer(RECORD), types.int64, types.int64, types.int64)
+CTYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
