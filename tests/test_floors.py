@@ -11,6 +11,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "ddfnet"
 FLOORS = {
+    "atomic": 0,
     "ops": 1,
     "nn": 2,
     "models": 3,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ddfnet.atomic import whole_or_absent
 from ddfnet.bench.results import Result
 from ddfnet.bench.tables import describe, number, panels, rivals
-from ddfnet.data.atomic import whole_or_absent
 
 ENDINGS = (".png", ".svg", ".pdf")
 

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from ddfnet.data.atomic import whole_or_absent
+from ddfnet.atomic import whole_or_absent
 
 
 @dataclass(frozen=True, kw_only=True)

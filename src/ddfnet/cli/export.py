@@ -42,13 +42,11 @@ def main(argv: list[str]) -> int:
         load_weights(model, folder.best)
         network, shape = model.network, options.input_shape or model.describe(data)["input_shape"]
     else:
-        import timm
+        from ddfnet.models.resnet import create_model, is_model
 
-        import ddfnet.models  # noqa: F401 - registers the networks
-
-        if not timm.is_model(options.MODEL):
+        if not is_model(options.MODEL):
             raise ValueError(f"MODEL: neither the folder of a run nor a network of timm or ddfnet: {options.MODEL!r}")
-        network, shape = timm.create_model(options.MODEL), options.input_shape or [1, 3, 224, 224]
+        network, shape = create_model(options.MODEL), options.input_shape or [1, 3, 224, 224]
     worst = export_onnx(network, options.onnx, shape)
     print(f"{options.onnx}: {options.onnx.stat().st_size / 1e6:.1f} MB, for any batch and image size")
     print(f"onnxruntime's output differs from PyTorch's by {worst:.1e} of its largest value")

@@ -10,8 +10,8 @@ DEFAULT = "fashion_mnist/ddf_resnet_mini"
 def main(argv: list[str]) -> int:
     from rich.console import Console
 
+    from ddfnet.atomic import write_text
     from ddfnet.cli.experiment import instantiate, make_parser, print_summary, quiet, run_folder, with_recipe
-    from ddfnet.data.atomic import write_text
     from ddfnet.tasks.run import RunFolder, prepare, train
 
     quiet()

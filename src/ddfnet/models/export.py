@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ddfnet.data.atomic import whole_or_absent
+from ddfnet.atomic import whole_or_absent
 
 TOLERANCE = 1e-4
 

@@ -6,11 +6,14 @@ names of parameters, `features_only`, heads) stays timm's.
 
 from typing import Any, Literal
 
+from timm import create_model, is_model
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models import resnet as timm_resnet
 from torch import nn
 
 from ddfnet.nn.ddf import DDF
+
+__all__ = ["Bottleneck", "SmallImageResNet", "create_model", "is_model", "spatial_layer"]
 
 SpatialLayer = Literal["conv", "depthwise", "ddf"]
 

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
-from ddfnet.data.atomic import whole_or_absent
+from ddfnet.atomic import whole_or_absent
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as lightning
 
-from ddfnet.data.atomic import write_text
+from ddfnet.atomic import write_text
 
 
 class SeedEachEpoch(lightning.Callback):

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ddfnet.data.atomic import whole_or_absent
+from ddfnet.atomic import whole_or_absent
 from ddfnet.nn.ddf import DDF
 
 

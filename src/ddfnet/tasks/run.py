@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
 
 import ddfnet
-from ddfnet.data.atomic import write_text
+from ddfnet.atomic import write_text
 from ddfnet.tasks.checkpoints import WholeCheckpointIO, load_weights
 from ddfnet.tasks.history import History, SeedEachEpoch
 from ddfnet.tasks.pictures import draw_curves

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ddfnet.data.atomic import whole_or_absent, write_text
+from ddfnet.atomic import whole_or_absent, write_text
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_kill_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "before")
     script = (
-        "import os, signal, sys; from pathlib import Path; from ddfnet.data.atomic import whole_or_absent\n"
+        "import os, signal, sys; from pathlib import Path; from ddfnet.atomic import whole_or_absent\n"
         "with whole_or_absent(Path(sys.argv[1])) as partial:\n"
         "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent. Below all floors: the standard library alone."""
 
 import os
 from collections.abc import Iterator
