@@ -5,8 +5,7 @@ scale factor.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +15,7 @@ Combine = Literal["mul", "add"]
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Sizes and options of one call, checked. Symbols as in the paper: B, C, H, W, P, Q, k, K = k*k, G, s, d, r."""
 
     batch: int  # B

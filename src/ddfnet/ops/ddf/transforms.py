@@ -9,15 +9,18 @@ and in the two filters together). With cotangent g of y and directions (v_x, v_c
 and the backward op's own backward is the gradient of <g, D>: forward calls for g, backward calls for x, c and s. Both ops
 being differentiable, so is that, without end.
 
-The rules are registered on the ops, which is what `torch.compile` and exported programs see. An eager call goes through
-`torch.autograd.Function`s made of the same rules instead: they work under `torch.func` transforms, where rules
-registered on an op do not, and cost less on the host.
+The same rules reach autograd three ways. They are registered on the ops, which is what `torch.compile` and exported programs
+see. An eager call that needs gradients goes through an `autograd.Function` around the op, at a third of the cost on the host
+(`benchmarks/dispatch.py`). Under `torch.func` transforms and forward-mode differentiation, where rules registered on an op
+do not work, it goes through one written in the style they ask for, the slowest.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def register(library: torch.library.Library) -> None:
@@ -32,11 +35,9 @@ def register(library: torch.library.Library) -> None:
 
 def differentiable(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, *options: Any) -> Tensor:
     """`torch.ops.ddfnet.ddf`, differentiable under every transform."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        y: Tensor = _direct("ddf")(x, channel_filter, spatial_filter, *options)
-    else:
-        # Cast before the inputs are saved: the op's own autocast rule comes too late for that.
-        y = _Forward.apply(*autocast_inputs(x, channel_filter, spatial_filter), *options)
+    # Cast before the inputs are saved: the op's own autocast rule comes too late for that.
+    inputs = autocast_inputs(x, channel_filter, spatial_filter) if torch._C._is_any_autocast_enabled() else None
+    y: Tensor = _call("ddf", *(inputs or (x, channel_filter, spatial_filter)), *options)
     return y
 
 
@@ -49,8 +50,20 @@ def exporting_to_onnx() -> bool:
 # Autograd
 
 
-def _direct(name: str) -> Any:
+@cache
+def _op(name: str) -> Any:
     return getattr(torch.ops.ddfnet, name).default
+
+
+def _call(name: str, *args: Any) -> Any:
+    """The op by the cheapest way that is differentiable under the transforms in force."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return _op(name)(*args)
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return (_TransformedForward if name == "ddf" else _TransformedBackward).apply(*args)
+    if any(isinstance(arg, Tensor) and arg.requires_grad for arg in args):
+        return (_EagerForward if name == "ddf" else _EagerBackward).apply(*args)
+    return _op(name)(*args)
 
 
 def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -106,9 +119,7 @@ def _directional_derivative(inputs: Any, directions: Any, combine: str) -> list[
 def _backward(grad_output: Tensor, inputs: Any, options: tuple[Any, ...], needs: Any) -> list[Tensor | None]:
     if not any(needs):
         return [None, None, None]
-    direct = torch.compiler.is_compiling() or not torch.is_grad_enabled()
-    function = _direct("ddf_backward") if direct else _Backward.apply
-    grads = function(grad_output, *inputs, *options, *needs)
+    grads = _call("ddf_backward", grad_output, *inputs, *options, *needs)
     return [grad if needed else None for grad, needed in zip(grads, needs, strict=True)]
 
 
@@ -118,14 +129,36 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a + b
 
 
-class _Forward(torch.autograd.Function):
+class _EagerForward(torch.autograd.Function):
+    backward = staticmethod(_gradient)
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():  # else the op looks for its own rules again
+            output = _op("ddf")(*args)
+        _save_inputs(ctx, args, output)
+        return output
+
+
+class _EagerBackward(torch.autograd.Function):
+    backward = staticmethod(_second_gradient)
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            output = _op("ddf_backward")(*args)
+        _save_all(ctx, args, output)
+        return output
+
+
+class _TransformedForward(torch.autograd.Function):
     generate_vmap_rule = True
     setup_context = staticmethod(_save_inputs)
     backward = staticmethod(_gradient)
 
     @staticmethod
     def forward(*args: Any) -> Any:
-        return _direct("ddf")(*args)
+        return _op("ddf")(*args)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
@@ -135,14 +168,14 @@ class _Forward(torch.autograd.Function):
         return total
 
 
-class _Backward(torch.autograd.Function):
+class _TransformedBackward(torch.autograd.Function):
     generate_vmap_rule = True
     setup_context = staticmethod(_save_all)
     backward = staticmethod(_second_gradient)
 
     @staticmethod
     def forward(*args: Any) -> Any:
-        return _direct("ddf_backward")(*args)
+        return _op("ddf_backward")(*args)
 
     @staticmethod
     def jvp(ctx: Any, grad_tangent: Tensor | None, *tangents: Tensor | None) -> Any:

@@ -1,7 +1,5 @@
 """DDF-Up as Fig. 5 draws it: r*r DDF operations at the low resolution, stacked and pixel-shuffled."""
 
-import dataclasses
-
 import torch
 from torch import Tensor
 
@@ -16,7 +14,7 @@ def ddf_up_reference(x: Tensor, channel_filter: Tensor | None, spatial_filter: T
     wide = torch.promote_types(x.dtype, torch.float32)
     dtype, x = x.dtype, x.to(wide)
     channel_filter = None if channel_filter is None else channel_filter.to(wide)
-    low = dataclasses.replace(g, out_height=g.height, out_width=g.width, scale_factor=1)
+    low = g._replace(out_height=g.height, out_width=g.width, scale_factor=1)
     phases = []
     for i in range(r):
         for j in range(r):
