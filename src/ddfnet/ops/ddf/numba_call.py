@@ -89,6 +89,11 @@ class Call(NamedTuple):
     planes: int
     grad_planes: int
     result: int
+    grads: int  # table of the addresses of a tile's output gradients
+    outs: int  # table of the addresses of a tile's results
+    windows: int  # NCHW: table of the parts of x to stage
+    row_scalars: int  # channels_last: bytes of the scalars of a row of pixels
+    group: int  # NCHW: tiles staged at once
     # Sizes of staged planes, in lanes.
     pitch: int  # from one staged row to the next
     lanes: int  # of a block

@@ -1,9 +1,14 @@
 """CPU kernels for channels_last: lanes are the channels of a head, so a pixel's spatial filter is K scalars.
 
-A work item is a block of grid rows of one sample. Of each pixel, the taps that lie inside the image are listed with the
-address of what they read; borders, stride, dilation and upsampling differ in the list alone. The channel filters are
-transposed once per sample to (phases, K, C), so that they too are vectors over channels.
+A work item is a block of grid rows of one sample. A row is done in tiles of neighbouring pixels: each has a table of the
+addresses that its taps read, with a page of zeros for those outside the image, and its spatial filters. Both are made
+for the whole row, then used for one block of channels after the other, so that what a block of channels needs of the
+rows and filters around stays in the first-level cache. The channel filters are transposed once per sample to
+(phases, K, C), so that they too are vectors.
 """
+
+# numba types these functions from their calls.
+# mypy: disable-error-code="no-untyped-def"
 
 from typing import Any
 
@@ -12,45 +17,171 @@ from numba import cfunc, njit
 from ddfnet.ops.ddf.numba_call import SIGNATURE, carray
 from ddfnet.ops.ddf.numba_simd import (
     compute_code,
+    copy_rows,
+    element_size,
     fill_zero,
-    filter_gradients,
+    filter_gradients_tile,
     read,
     weighted_sum,
+    weighted_sum_tile,
     write,
     write_address,
 )
 
+FILTER_TILE = 4  # pixels of `filter_gradients_tile`, whose sums fit the registers
+CHANNELS = 128  # done at once
+
 
 @njit(inline="always")
-def _stage_channel_filter(code, computed, size, p, b, out):  # type: ignore[no-untyped-def]
+def _stage_channel_filter(code, computed, size, p, b, out):
     """The channel filters of sample b as (phases, K, C) of the computing type."""
     k = p.kernel_size
-    channels = p.channels
-    step = p.channel_c
     for phase in range(p.phases):
         for u in range(k):
             for v in range(k):
                 source = p.channel + b * p.channel_b + phase * p.channel_p + u * p.channel_u + v * p.channel_v
-                place = out + (phase * k * k + u * k + v) * channels * size
-                for c in range(channels):
-                    write(computed, place + c * size, read(code, source + c * step))
+                place = out + (phase * k * k + u * k + v) * p.channels * size
+                if p.channel_c == size and code == computed:
+                    copy_rows(code, computed, source, 0, place, 0, 1, p.channels)
+                else:
+                    channel_c, channels = p.channel_c, p.channels
+                    for c in range(channels):
+                        write(computed, place + c * size, read(code, source + c * channel_c))
 
 
-def make_forward(code: int, combine: int, has_channel: bool, has_spatial: bool, source: int) -> Any:
-    """y of Eq. 2 and of DDF-Up. `source` names the kernels' source code in numba's cache."""
-    computed = compute_code(code)
-    size = 8 if computed == code and computed else 4
+@njit(inline="always")
+def _point_taps(
+    p, k, items, step, image, stride_h, stride_w, height, width, columns, top, left, stride, zeros, sources
+):
+    """Fills the tables of a row of tiles: the pixels of `image` that their taps read, `zeros` for those outside."""
+    slots = (items - 1) * step + k
+    dilation = p.dilation
+    overlap = stride == 1 and dilation == 1
+    for u in range(k):
+        i = top + u * dilation
+        row_inside = 0 <= i < height
+        row = image + i * stride_h
+        for tile in range((columns + items - 1) // items):
+            place = sources + (tile * k + u) * slots * 8
+            first = left + tile * items * stride
+            for slot in range(slots):
+                j = first + slot
+                if not overlap:
+                    j = first + slot // k * stride + slot % k * dilation
+                inside = row_inside and 0 <= j < width
+                write_address(place + slot * 8, row + j * stride_w if inside else zeros)
 
-    def forward(call, scratch, start, stop):  # type: ignore[no-untyped-def]
+
+@njit(inline="always")
+def _read_filters(code, computed, size, element, p, k, first, stride_w, columns, scalars):
+    """The spatial filters of a row's pixels, (columns, K)."""
+    taps = k * k
+    if p.spatial_t == element:
+        copy_rows(code, computed, first, stride_w, scalars, taps * size, columns, taps)
+    else:
+        step = p.spatial_t
+        for column in range(columns):
+            for t in range(taps):
+                write(computed, scalars + (column * taps + t) * size, read(code, first + column * stride_w + t * step))
+
+
+@njit(inline="always")
+def _read_filters_around(code, computed, size, p, k, first, i, scalars):
+    """What the pixels around those of row i of x weigh them with, (columns, K), 0 where there is none."""
+    taps = k * k
+    padding = k // 2 * p.dilation
+    spatial_t, spatial_w, columns, dilation = p.spatial_t, p.spatial_w, p.columns, p.dilation
+    for u in range(k):
+        row = i - padding + u * dilation
+        for v in range(k):
+            t = u * k + v
+            shift = v * dilation - padding
+            begin, end = min(columns, max(0, -shift)), max(0, min(columns, columns - shift))
+            source = first + (taps - 1 - t) * spatial_t + row * p.spatial_h + shift * spatial_w
+            place = scalars + t * size
+            if row < 0 or row >= p.rows:
+                begin, end = columns, columns
+            for column in range(begin):
+                fill_zero(place + column * taps * size, size)
+            for column in range(begin, end):
+                write(computed, place + column * taps * size, read(code, source + column * spatial_w))
+            for column in range(max(begin, end), columns):
+                fill_zero(place + column * taps * size, size)
+
+
+@njit(inline="always")
+def _sum_row(
+    code,
+    combine,
+    has_spatial,
+    has_channel,
+    size,
+    p,
+    k,
+    items,
+    step,
+    columns,
+    sources,
+    scalars,
+    vectors,
+    filters,
+    filter_pitch,
+    stride_c,
+    out,
+    out_w,
+    out_c,
+    outs,
+    spare,
+):
+    """Eq. 2 for a row of pixels whose tables are made; k = 0 for any kernel size, with the table `vectors`."""
+    taps = p.kernel_size * p.kernel_size
+    slots = p.kernel_size * ((items - 1) * step + p.kernel_size) * 8
+    per_head = p.channels // p.heads
+    for head in range(p.heads):
+        for c in range(head * per_head, (head + 1) * per_head, CHANNELS):
+            lanes = min(CHANNELS, (head + 1) * per_head - c)
+            for tile in range((columns + items - 1) // items):
+                to = out + tile * items * out_w + c * out_c
+                own = scalars + head * p.row_scalars + tile * items * taps * size
+                if k:
+                    for item in range(items):
+                        write_address(outs + item * 8, to + item * out_w if tile * items + item < columns else spare)
+                    weighted_sum_tile(
+                        code, combine, has_spatial, has_channel, k, items, step,
+                        sources + tile * slots, own, filters + c * size, filter_pitch, c * stride_c, outs, lanes,
+                    )  # fmt: skip
+                else:
+                    weighted_sum(
+                        code, combine, has_spatial, has_channel, taps,
+                        sources + tile * slots, own, vectors, c * stride_c, c * size, to, lanes,
+                    )  # fmt: skip
+
+
+def make_forward(
+    code: int, combine: int, has_channel: bool, has_spatial: bool, k: int, step: int, items: int, source: int
+) -> Any:
+    """y of Eq. 2 and of DDF-Up.
+
+    Args:
+        k: the kernel size, or 0 for any.
+        step: 1 where neighbouring pixels' taps overlap (stride and dilation 1), else k.
+        items: pixels of a tile; 1 where k = 0.
+        source: names the kernels' source code in numba's cache.
+    """
+    computed, element = compute_code(code), element_size(code)
+    size = element_size(computed)
+
+    def forward(call, scratch, start, stop):
         _ = source
         p = carray(call, 1)[0]
-        k, r, stride, dilation = p.kernel_size, p.scale, p.stride, p.dilation
-        height, width = p.height, p.width
-        taps = k * k
-        padding = k // 2 * dilation
-        per_head = p.channels // p.heads
+        r, stride, kernel_size = p.scale, p.stride, k or p.kernel_size
+        taps = kernel_size * kernel_size
+        padding = kernel_size // 2 * p.dilation
+        pitch = p.channels * size
         sources, scalars, vectors = scratch + p.sources, scratch + p.scalars, scratch + p.vectors
-        filters = scratch + p.filters
+        filters, zeros, spare = scratch + p.filters, scratch + p.planes, scratch + p.result
+        fill_zero(scratch + p.scalars, p.heads * p.row_scalars)
+        fill_zero(zeros, pitch)
         staged = -1
         for item in range(start, stop):
             b = item // p.blocks
@@ -58,48 +189,29 @@ def make_forward(code: int, combine: int, has_channel: bool, has_spatial: bool, 
             if has_channel and b != staged:
                 _stage_channel_filter(code, computed, size, p, b, filters)
                 staged = b
-            for row in range(first * r, min(first + p.block, p.rows) * r):
-                for column in range(p.columns * r):
-                    phase = row % r * r + column % r if p.phases > 1 else 0
-                    top = row // r * stride - padding
-                    left = column // r * stride - padding
-                    for head in range(p.heads):
-                        n = 0
-                        spatial = (
-                            p.spatial + b * p.spatial_b + head * p.spatial_g + row * p.spatial_h + column * p.spatial_w
-                        )
-                        for u in range(k):
-                            i = top + u * dilation
-                            if 0 <= i < height:
-                                for v in range(k):
-                                    j = left + v * dilation
-                                    if 0 <= j < width:
-                                        t = u * k + v
-                                        write_address(sources + n * 8, p.x + b * p.x_b + i * p.x_h + j * p.x_w)
-                                        if has_channel:
-                                            write_address(
-                                                vectors + n * 8, filters + (phase * taps + t) * p.channels * size
-                                            )
-                                        if has_spatial:
-                                            write(computed, scalars + n * size, read(code, spatial + t * p.spatial_t))
-                                        n += 1
-                        c = head * per_head
-                        out = p.y + b * p.y_b + row * p.y_h + column * p.y_w + c * p.y_c
-                        weighted_sum(
-                            code,
-                            code,
-                            combine,
-                            has_spatial,
-                            has_channel,
-                            n,
-                            sources,
-                            scalars,
-                            vectors,
-                            c * p.x_c,
-                            c * size,
-                            out,
-                            per_head,
-                        )
+            for row in range(first, min(first + p.block, p.rows)):
+                _point_taps(
+                    p, kernel_size, items, step, p.x + b * p.x_b, p.x_h, p.x_w, p.height, p.width, p.columns,
+                    row * stride - padding, -padding, stride, zeros, sources,
+                )  # fmt: skip
+                for phase in range(r * r):
+                    y_row, y_column = row * r + phase // r, phase % r
+                    if has_spatial:
+                        spatial = p.spatial + b * p.spatial_b + y_row * p.spatial_h + y_column * p.spatial_w
+                        for head in range(p.heads):
+                            _read_filters(
+                                code, computed, size, element, p, kernel_size,
+                                spatial + head * p.spatial_g, r * p.spatial_w, p.columns, scalars + head * p.row_scalars,
+                            )  # fmt: skip
+                    own = filters + (phase * taps if p.phases > 1 else 0) * pitch
+                    if not k:
+                        for t in range(taps):
+                            write_address(vectors + t * 8, own + t * pitch)
+                    out = p.y + b * p.y_b + y_row * p.y_h + y_column * p.y_w
+                    _sum_row(
+                        code, combine, has_spatial, has_channel, size, p, k, items, step, p.columns, sources, scalars,
+                        vectors, own, pitch, p.x_c, out, r * p.y_w, p.y_c, scratch + p.outs, spare,
+                    )  # fmt: skip
 
     return cfunc(SIGNATURE, cache=True)(forward)
 
@@ -109,153 +221,156 @@ def make_backward(
     combine: int,
     has_channel: bool,
     has_spatial: bool,
+    k: int,
+    step: int,
+    items: int,
     needs_x: bool,
     needs_channel: bool,
     needs_spatial: bool,
-    chunk: int,
+    plain: bool,
     source: int,
 ) -> Any:
-    """The gradients asked for; that of the channel filter in part, one sum per work item."""
-    computed = compute_code(code)
-    size = 8 if computed == code and computed else 4
+    """The gradients asked for; that of the channel filter in part, one sum per work item.
 
-    def backward(call, scratch, start, stop):  # type: ignore[no-untyped-def]
+    Args:
+        k, step, items, source: as in `make_forward`, but k > 0.
+        plain: stride and scale factor are 1, so the gradient of x is Eq. 2 with the filters of the pixels around.
+    """
+    computed, element = compute_code(code), element_size(code)
+    size = element_size(computed)
+    filter_tile = FILTER_TILE if k <= 5 else 1
+
+    def backward(call, scratch, start, stop):
         _ = source
         p = carray(call, 1)[0]
-        k, r, stride, dilation = p.kernel_size, p.scale, p.stride, p.dilation
-        height, width, channels = p.height, p.width, p.channels
+        r, stride = p.scale, p.stride
+        channels = p.channels
         taps = k * k
-        padding = k // 2 * dilation
+        padding = k // 2 * p.dilation
         per_head = channels // p.heads
+        pitch = channels * size
         sources, scalars, vectors, sums = (
             scratch + p.sources,
             scratch + p.scalars,
             scratch + p.vectors,
             scratch + p.sums,
         )
-        filters, zeros = scratch + p.filters, scratch + p.planes
-        pitch = channels * size
+        filters, zeros, spare = scratch + p.filters, scratch + p.planes, scratch + p.result
+        grads = scratch + p.grads
+        slots = (filter_tile - 1) * step + k
         staged = -1
-        fill_zero(zeros, channels * size)
+        fill_zero(scalars, p.heads * p.row_scalars)
+        fill_zero(zeros, pitch)
         for item in range(start, stop):
             b = item // p.blocks
             first = item % p.blocks * p.block
             last = min(first + p.block, p.rows)
+            grad_image = p.y + b * p.y_b
             if has_channel and b != staged:
                 _stage_channel_filter(code, computed, size, p, b, filters)
                 staged = b
+            partial = p.partial + item * p.phases * taps * pitch
             if needs_channel:
-                partial = p.partial + item * p.phases * taps * pitch
                 fill_zero(partial, p.phases * taps * pitch)
             if needs_channel or needs_spatial:
-                for row in range(first * r, last * r):
-                    for column in range(p.columns * r):
-                        phase = row % r * r + column % r if p.phases > 1 else 0
-                        top = row // r * stride - padding
-                        left = column // r * stride - padding
-                        for u in range(k):
-                            i = top + u * dilation
-                            for v in range(k):
-                                j = left + v * dilation
-                                t = u * k + v
-                                inside = 0 <= i < height and 0 <= j < width
-                                address = p.x + b * p.x_b + i * p.x_h + j * p.x_w
-                                write_address(sources + t * 8, address if inside else zeros)
-                                write_address(vectors + t * 8, filters + (phase * taps + t) * pitch)
+                for row in range(first, last):
+                    _point_taps(
+                        p, k, filter_tile, step, p.x + b * p.x_b, p.x_h, p.x_w, p.height, p.width, p.columns,
+                        row * stride - padding, -padding, stride, zeros, sources,
+                    )  # fmt: skip
+                    for phase in range(r * r):
+                        own = phase * taps if p.phases > 1 else 0
+                        y_row, y_column = row * r + phase // r, phase % r
+                        if needs_spatial:
+                            fill_zero(sums, p.heads * p.row_scalars)
                         for head in range(p.heads):
-                            c = head * per_head
-                            if has_spatial:
-                                spatial = (
-                                    p.spatial
-                                    + b * p.spatial_b
-                                    + head * p.spatial_g
-                                    + row * p.spatial_h
-                                    + column * p.spatial_w
-                                )
-                                for t in range(taps):
-                                    write(computed, scalars + t * size, read(code, spatial + t * p.spatial_t))
-                            grad = p.y + b * p.y_b + row * p.y_h + column * p.y_w + c * p.y_c
-                            for t in range(0, taps, chunk):
-                                place = partial + (phase * taps + t) * pitch + c * size if needs_channel else 0
-                                filter_gradients(
-                                    code,
-                                    combine,
-                                    has_spatial,
-                                    has_channel,
-                                    needs_spatial,
-                                    needs_channel,
-                                    chunk,
-                                    grad,
-                                    sources + t * 8,
-                                    scalars + t * size,
-                                    vectors + t * 8,
-                                    c * p.x_c,
-                                    c * size,
-                                    sums + t * size,
-                                    place,
-                                    pitch,
-                                    per_head,
-                                )
+                            if has_spatial and needs_channel:
+                                spatial = p.spatial + b * p.spatial_b + y_row * p.spatial_h + y_column * p.spatial_w
+                                _read_filters(
+                                    code, computed, size, element, p, k, spatial + head * p.spatial_g,
+                                    r * p.spatial_w, p.columns, scalars + head * p.row_scalars,
+                                )  # fmt: skip
+                                if p.columns % filter_tile:  # the pixels that the last tile lacks
+                                    lacking = (filter_tile - p.columns % filter_tile) * taps * size
+                                    fill_zero(scalars + head * p.row_scalars + p.columns * taps * size, lacking)
+                            for c in range(head * per_head, (head + 1) * per_head, CHANNELS):
+                                lanes = min(CHANNELS, (head + 1) * per_head - c)
+                                for tile in range((p.columns + filter_tile - 1) // filter_tile):
+                                    column = tile * filter_tile
+                                    grad = grad_image + y_row * p.y_h + (column * r + y_column) * p.y_w + c * p.y_c
+                                    for each in range(filter_tile):
+                                        inside = column + each < p.columns
+                                        write_address(grads + each * 8, grad + each * r * p.y_w if inside else zeros)
+                                    at = head * p.row_scalars + column * taps * size
+                                    for u in range(k):
+                                        vector = (own + u * k) * pitch + c * size
+                                        filter_gradients_tile(
+                                            code, combine, has_spatial, has_channel, needs_spatial, needs_channel,
+                                            k, filter_tile, step,
+                                            grads, sources + (tile * k + u) * slots * 8,
+                                            scalars + at + u * k * size, taps * size, filters + vector, pitch,
+                                            c * p.x_c, sums + at + u * k * size, partial + vector, pitch, lanes,
+                                        )  # fmt: skip
                             if needs_spatial:
-                                out = (
-                                    p.grad_spatial
-                                    + b * p.grad_spatial_b
-                                    + head * p.grad_spatial_g
-                                    + row * p.grad_spatial_h
-                                    + column * p.grad_spatial_w
-                                )
-                                for t in range(taps):
-                                    write(code, out + t * p.grad_spatial_t, read(computed, sums + t * size))
-            if needs_x:
-                for i in range(first * stride, min(last * stride, height)):
-                    for j in range(width):
+                                own_sums = sums + head * p.row_scalars
+                                out = p.grad_spatial + b * p.grad_spatial_b + head * p.grad_spatial_g
+                                out += y_row * p.grad_spatial_h + y_column * p.grad_spatial_w
+                                if p.grad_spatial_t == element:
+                                    pixel = r * p.grad_spatial_w
+                                    copy_rows(computed, code, own_sums, taps * size, out, pixel, p.columns, taps)
+                                else:
+                                    for column in range(p.columns):
+                                        for t in range(taps):
+                                            place = out + column * r * p.grad_spatial_w + t * p.grad_spatial_t
+                                            write(code, place, read(computed, own_sums + (column * taps + t) * size))
+            if needs_x and plain:
+                for i in range(first, last):
+                    _point_taps(
+                        p, k, items, step, grad_image, p.y_h, p.y_w, p.rows, p.columns, p.width,
+                        i - padding, -padding, 1, zeros, sources,
+                    )  # fmt: skip
+                    if has_spatial:
+                        for head in range(p.heads):
+                            spatial = p.spatial + b * p.spatial_b + head * p.spatial_g
+                            _read_filters_around(code, computed, size, p, k, spatial, i, scalars + head * p.row_scalars)
+                    out = p.grad_x + b * p.grad_x_b + i * p.grad_x_h
+                    _sum_row(
+                        code, combine, has_spatial, has_channel, size, p, k, items, step, p.width, sources, scalars,
+                        vectors, filters + (taps - 1) * pitch, -pitch, p.y_c, out, p.grad_x_w, p.grad_x_c,
+                        scratch + p.outs, spare,
+                    )  # fmt: skip
+            if needs_x and not plain:
+                for i in range(first * stride, min(last * stride, p.height)):
+                    for j in range(p.width):
                         for head in range(p.heads):
                             n = 0
+                            spatial = p.spatial + b * p.spatial_b + head * p.spatial_g
                             for u in range(k):
-                                row = i + padding - u * dilation
+                                row = i + padding - u * p.dilation
                                 if row < 0 or row % stride != 0 or row // stride >= p.rows:
                                     continue
                                 for v in range(k):
-                                    column = j + padding - v * dilation
+                                    column = j + padding - v * p.dilation
                                     if column < 0 or column % stride != 0 or column // stride >= p.columns:
                                         continue
                                     t = u * k + v
                                     for phase in range(r * r):
                                         y_row = row // stride * r + phase // r
                                         y_column = column // stride * r + phase % r
-                                        write_address(
-                                            sources + n * 8, p.y + b * p.y_b + y_row * p.y_h + y_column * p.y_w
-                                        )
+                                        write_address(sources + n * 8, grad_image + y_row * p.y_h + y_column * p.y_w)
                                         if has_channel:
                                             own = phase if p.phases > 1 else 0
                                             write_address(vectors + n * 8, filters + (own * taps + t) * pitch)
                                         if has_spatial:
-                                            spatial = (
-                                                p.spatial
-                                                + b * p.spatial_b
-                                                + head * p.spatial_g
-                                                + y_row * p.spatial_h
-                                                + y_column * p.spatial_w
-                                            )
-                                            write(computed, scalars + n * size, read(code, spatial + t * p.spatial_t))
+                                            at = y_row * p.spatial_h + y_column * p.spatial_w + t * p.spatial_t
+                                            write(computed, scalars + n * size, read(code, spatial + at))
                                         n += 1
                             c = head * per_head
                             out = p.grad_x + b * p.grad_x_b + i * p.grad_x_h + j * p.grad_x_w + c * p.grad_x_c
                             weighted_sum(
-                                code,
-                                code,
-                                combine,
-                                has_spatial,
-                                has_channel,
-                                n,
-                                sources,
-                                scalars,
-                                vectors,
-                                c * p.y_c,
-                                c * size,
-                                out,
-                                per_head,
-                            )
+                                code, combine, has_spatial, has_channel, n, sources, scalars, vectors,
+                                c * p.y_c, c * size, out, per_head,
+                            )  # fmt: skip
 
     return cfunc(SIGNATURE, cache=True)(backward)
 
@@ -263,9 +378,9 @@ def make_backward(
 def make_reduce(code: int, source: int) -> Any:
     """grad_channel_filter of samples start to stop from the sums (blocks, phases, K, C) of their work items."""
     computed = compute_code(code)
-    size = 8 if computed == code and computed else 4
+    size = element_size(computed)
 
-    def reduce(call, scratch, start, stop):  # type: ignore[no-untyped-def]
+    def reduce(call, scratch, start, stop):
         _ = source
         p = carray(call, 1)[0]
         k = p.kernel_size

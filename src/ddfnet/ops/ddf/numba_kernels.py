@@ -2,18 +2,19 @@
 
 This file is the host's side: it picks the kernel of the layout, plans blocks and scratch, and splits the work items over
 `torch.get_num_threads()` threads. The kernels are in `numba_nchw.py` and `numba_channels_last.py`, the vector loops that
-both share in `numba_simd.py`. numba is imported at the first call, compiled kernels are kept on disk.
+both share in `numba_simd.py`. numba is imported at the first call, and compiled kernels are kept on disk.
 
 Blocks follow from the shapes alone and sums over them are taken in one order, so results do not depend on the number of
-threads. Beside the results, memory is each thread's scratch (two staged blocks) and, for the channel filter's gradient,
-one (phases, K, C) sum per block.
+threads. Beside the results, memory is each thread's scratch and, for the channel filter's gradient, one (phases, K, C)
+sum per block. Small calls are mostly host work, so all that follows from shapes and strides is planned once and kept.
 """
 
 import importlib.util
 import sys
 import zlib
 from array import array
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,14 @@ from ddfnet.ops.ddf import numba_threads
 from ddfnet.ops.ddf.checks import Geometry
 
 _CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-_SERIAL_BELOW = 200_000  # multiply-adds of a call that are not worth a second thread
+_UNROLLED = 7  # the largest kernel whose taps the forward kernel writes out
+_SERIAL_BELOW = 200_000  # multiply-adds that are not worth a second thread
+_BLOCK_LANES = 1024  # of a staged block in NCHW, large enough for long reads, small enough for the second-level cache
+_GROUP_LANES = 2048  # of channels staged together: loads of what was just stored wait, unless other work lies between
+_TENSORS = ("x", "y", "channel", "spatial", "grad_x", "grad_channel", "grad_spatial")
+_AXES = ("bchw", "bchw", "bpcuv", "bgthw", "bchw", "bpcuv", "bgthw")
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+Strides = tuple[int, ...] | None
 
 
 def unsupported(x: Tensor, g: Geometry) -> str | None:
@@ -46,15 +53,11 @@ def _missing() -> str | None:
 
 def ddf_forward(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, g: Geometry) -> Tensor:
     y = torch.empty(g.out_shape, dtype=x.dtype, memory_format=g.memory_format)
-    if not y.numel():
-        return y
-    channels_last = g.memory_format == torch.channels_last
-    if channels_last:
-        x = _unit_channels(x)
-    has = (channel_filter is not None, spatial_filter is not None)
-    kernel = _kernel("channels_last" if channels_last else "nchw", "forward", _CODES[x.dtype], g.combine, *has)
-    plan = _Plan(x, y, channel_filter, spatial_filter, g, channels_last, backward=False)
-    plan.run(kernel, plan.batch_items)
+    if y.numel():
+        if g.memory_format == torch.channels_last:
+            x = _unit_channels(x)
+        tensors = (x, y, channel_filter, spatial_filter, None, None, None)
+        _plan(g, x.dtype, False, *(None if t is None else t.stride() for t in tensors)).run(tensors)
     return y
 
 
@@ -68,26 +71,19 @@ def ddf_backward(
 ) -> Gradients:
     inputs = (x, channel_filter, spatial_filter)
     grads = [torch.empty_like(t) if needed and t is not None else None for t, needed in zip(inputs, needs, strict=True)]
-    needs_x, needs_channel, needs_spatial = (grad is not None for grad in grads)
-    if not any((needs_x, needs_channel, needs_spatial)) or not x.numel():
-        return grads[0], grads[1], grads[2]
-    channels_last = g.memory_format == torch.channels_last
-    grad_x = grads[0]
-    if channels_last:
+    grad_x, grad_channel, grad_spatial = grads
+    if not x.numel() or (grad_x is None and grad_channel is None and grad_spatial is None):
+        return grad_x, grad_channel, grad_spatial
+    out = grad_x
+    if g.memory_format == torch.channels_last:
         x, grad_output = _unit_channels(x), _unit_channels(grad_output)
         if grad_x is not None and grad_x.stride(1) != 1:
-            grad_x = torch.empty_like(x)
-    has = (channel_filter is not None, spatial_filter is not None)
-    layout, code = "channels_last" if channels_last else "nchw", _CODES[x.dtype]
-    chunk = g.taps if g.kernel_size <= 3 else g.kernel_size if g.kernel_size <= 7 else 1
-    kernel = _kernel(layout, "backward", code, g.combine, *has, needs_x, needs_channel, needs_spatial, chunk)
-    plan = _Plan(x, grad_output, channel_filter, spatial_filter, g, channels_last, True, grad_x, grads[1], grads[2])
-    plan.run(kernel, plan.batch_items)
-    if needs_channel:
-        plan.run(_kernel("channels_last", "reduce", code), g.batch)
-    if grads[0] is not None and grad_x is not None and grad_x is not grads[0]:
-        grads[0].copy_(grad_x)
-    return grads[0], grads[1], grads[2]
+            out = torch.empty_like(x)
+    tensors = (x, grad_output, channel_filter, spatial_filter, out, grad_channel, grad_spatial)
+    _plan(g, x.dtype, True, *(None if t is None else t.stride() for t in tensors)).run(tensors)
+    if grad_x is not None and out is not None and out is not grad_x:
+        grad_x.copy_(out)
+    return grad_x, grad_channel, grad_spatial
 
 
 def _unit_channels(t: Tensor) -> Tensor:
@@ -95,165 +91,186 @@ def _unit_channels(t: Tensor) -> Tensor:
     return t if t.stride(1) == 1 else t.contiguous(memory_format=torch.channels_last)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """All of a call but its addresses."""
+
+    kernel: Any
+    reduce: Any  # adds up the channel filter's gradient; None where it is not asked for
+    call: "array[int]"
+    addresses: tuple[int, ...]  # where in `call` the tensors' addresses belong
+    partial: int  # where that of the blocks' sums does
+    partial_bytes: int
+    scratch_bytes: int  # of a thread
+    samples: int
+    items: int
+    serial: bool
+
+    def run(self, tensors: tuple[Tensor | None, ...]) -> None:
+        call = self.call[:]
+        for index, tensor in zip(self.addresses, tensors, strict=True):
+            if tensor is not None:
+                call[index] = tensor.data_ptr()
+        shares = 1 if self.serial else min(self.items, torch.get_num_threads())
+        size = self.scratch_bytes
+        buffer = torch.empty(self.partial_bytes + size * shares + 64, dtype=torch.uint8)
+        base = -(-buffer.data_ptr() // 64) * 64
+        call[self.partial] = base
+        scratch = base + self.partial_bytes
+        address, _ = call.buffer_info()
+        _share(self.kernel, address, scratch, size, self.items, shares)
+        if self.reduce is not None:
+            _share(self.reduce, address, scratch, 0, self.samples, min(self.samples, shares))
+
+
+def _share(kernel: Any, call: int, scratch: int, size: int, items: int, shares: int) -> None:
+    if shares == 1:
+        kernel(call, scratch, 0, items)
+        return
+
+    def share(index: int) -> None:
+        kernel(call, scratch + index * size, items * index // shares, items * (index + 1) // shares)
+
+    numba_threads.run(share, shares)
+
+
+@lru_cache(maxsize=1024)
+def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) -> _Plan:
+    from ddfnet.ops.ddf.numba_call import Call
+
+    channels_last = g.memory_format == torch.channels_last
+    has_channel, has_spatial = strides[2] is not None, strides[3] is not None
+    needs_channel = strides[5] is not None
+    phases = g.scale_factor**2 if strides[2] is not None and len(strides[2]) == 5 else 1
+    rows, columns = g.grid
+    size = 8 if dtype == torch.float64 else 4
+    k = g.kernel_size if backward or g.kernel_size <= _UNROLLED else 0
+    plain = g.stride == 1 and g.scale_factor == 1
+
+    options: tuple[int, ...] = (k,)
+    if channels_last:
+        wide = columns >= _UNROLLED and columns % 4 in (0, 3) and g.channels // g.heads >= 64
+        options = (k, 1 if g.stride == 1 and g.dilation == 1 else k, (4 if wide else 2) if k else 1)
+        sizes, sections = _plan_channels_last(g, phases, size, backward)
+    else:
+        sizes, sections = _plan_nchw(g, size, backward)
+    if backward:
+        options = (*options, *(stride is not None for stride in strides[4:]), plain)
+    code, layout = _CODES[dtype], "channels_last" if channels_last else "nchw"
+    combine = 0 if g.combine == "mul" else 1
+    name = "backward" if backward else "forward"
+
+    fields = {
+        "batch": g.batch,
+        "channels": g.channels,
+        "height": g.height,
+        "width": g.width,
+        "rows": rows,
+        "columns": columns,
+        "heads": g.heads,
+        "kernel_size": g.kernel_size,
+        "stride": g.stride,
+        "dilation": g.dilation,
+        "scale": g.scale_factor,
+        "phases": phases,
+        "blocks": -(-rows // sizes["block"]),
+        **sizes,
+    }
+    for tensor, axes, stride in zip(_TENSORS, _AXES, strides, strict=True):
+        if stride is not None:
+            filled = stride if len(stride) == len(axes) else (stride[0], 0, *stride[1:])
+            fields |= {f"{tensor}_{axis}": step * dtype.itemsize for axis, step in zip(axes, filled, strict=True)}
+    scratch = 0
+    for section, length in sections.items():
+        fields[section] = scratch
+        scratch += -(-length // 64) * 64
+    items = g.batch * fields["blocks"]
+    partial_bytes = items * phases * g.taps * g.channels * size if needs_channel else 0
+    return _Plan(
+        kernel=_kernel(layout, name, code, combine, has_channel, has_spatial, *options),
+        reduce=_kernel("channels_last", "reduce", code) if needs_channel else None,
+        call=array("q", [fields.get(field, 0) for field in Call._fields]),
+        addresses=tuple(Call._fields.index(tensor) for tensor in _TENSORS),
+        partial=Call._fields.index("partial"),
+        partial_bytes=-(-partial_bytes // 64) * 64,
+        scratch_bytes=scratch,
+        samples=g.batch,
+        items=items,
+        serial=g.batch * g.channels * g.out_height * g.out_width * g.taps < _SERIAL_BELOW,
+    )
+
+
+def _plan_channels_last(g: Geometry, phases: int, size: int, backward: bool) -> tuple[dict[str, int], dict[str, int]]:
+    """Sizes of a `Call`, and bytes of each section of a thread's scratch."""
+    rows, columns = g.grid
+    entries = g.taps * g.scale_factor**2
+    tiled = -(-max(columns, g.width) // 4) * 4  # pixels of a row in whole tiles
+    row_scalars = tiled * entries * size
+    sections = {
+        "sources": tiled * entries * 8,
+        "vectors": entries * 8,
+        "grads": 4 * 8,
+        "outs": 4 * 8,
+        "scalars": g.heads * row_scalars,
+        "sums": g.heads * row_scalars if backward else 0,
+        "filters": phases * g.taps * g.channels * size,
+        "planes": g.channels * size,
+        "result": g.channels * size,
+    }
+    return {"block": max(1, min(rows, rows * g.batch // 16, 8)), "row_scalars": row_scalars}, sections
+
+
+def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], dict[str, int]]:
+    """As `_plan_channels_last`."""
+    rows, columns = g.grid
+    stride, phases = g.stride, g.scale_factor**2
+    entries = g.taps * phases
+    reach = (g.kernel_size - 1) * g.dilation // stride  # of the taps, in rows of a staged plane
+    halo = (g.padding + stride - 1) // stride
+    pitch = max(g.width + g.padding if stride == 1 else columns + reach, columns + halo if backward else 0)
+    block = max(1, min(rows, _BLOCK_LANES // (phases * pitch), -(-rows * g.batch // 8)))
+    lanes = -(-block * pitch // 16) * 16
+    group = max(1, min(4, _GROUP_LANES // (2 * phases * lanes)))
+    channels = 2 * group
+    plane = -(-((block + reach + 1) * pitch + reach + 32) // 16) * 16
+    grad_plane = -(-((block + 2 * halo + 1) * pitch + halo + 32) // 16) * 16
+    staged = entries * lanes * size
+    sections = {
+        "sources": 2 * entries * 8,
+        "x_sources": 2 * entries * 8,
+        "vectors": entries * 8,
+        "grads": 2 * 8,
+        "windows": min(stride, (g.kernel_size - 1) * g.dilation + 1) ** 2 * 32,
+        "outs": 2 * 8,
+        "scalars": 2 * entries * size,
+        "grad_scalars": 2 * entries * size,
+        "grad_vectors": entries * 8,
+        "sums": 2 * entries * size,
+        "filters": staged,
+        "shifted": staged if backward else 0,
+        "grad_filters": staged if backward else 0,
+        "planes": channels * stride * stride * plane * size,
+        "grad_planes": channels * phases * grad_plane * size if backward else 0,
+        "result": channels * phases * lanes * size,
+    }
+    sizes = {"block": block, "group": group, "pitch": pitch, "lanes": lanes, "plane": plane, "grad_plane": grad_plane}
+    return sizes, sections
+
+
 @cache
-def _kernel(layout: str, name: str, code: int, *options: Any) -> Any:
+def _kernel(layout: str, name: str, code: int, *options: int) -> Any:
     """The compiled kernel, called with the addresses of a `Call` and of scratch and a range of work items."""
     from ddfnet.ops.ddf import numba_channels_last, numba_nchw
     from ddfnet.ops.ddf.numba_call import CTYPE
 
     module = numba_channels_last if layout == "channels_last" else numba_nchw
-    options = tuple({"mul": 0, "add": 1}.get(option, option) for option in options)
     compiled = getattr(module, f"make_{name}")(code, *options, _source())
-    return CTYPE(compiled.address), compiled
+    function = CTYPE(compiled.address)
+    function.compiled = compiled  # type: ignore[attr-defined]  # owns the code
+    return function
 
 
 @cache
 def _source() -> int:
     """A number that changes with the kernels' source: numba's disk cache looks at one file of several."""
-    here = Path(__file__).parent
-    return zlib.crc32(b"".join(path.read_bytes() for path in sorted(here.glob("numba_*.py"))))
-
-
-class _Plan:
-    """Blocks, scratch and the `Call` of one call."""
-
-    def __init__(
-        self,
-        x: Tensor,
-        y: Tensor,
-        channel_filter: Tensor | None,
-        spatial_filter: Tensor | None,
-        g: Geometry,
-        channels_last: bool,
-        backward: bool,
-        grad_x: Tensor | None = None,
-        grad_channel: Tensor | None = None,
-        grad_spatial: Tensor | None = None,
-    ) -> None:
-        from ddfnet.ops.ddf.numba_call import Call
-
-        self.g = g
-        rows, columns = g.grid
-        size = 8 if x.dtype == torch.float64 else 4
-        r, taps, stride = g.scale_factor, g.taps, g.stride
-        phases = channel_filter.shape[1] if channel_filter is not None and channel_filter.dim() == 5 else 1
-        entries = taps * r * r
-        reach = (g.kernel_size - 1) * g.dilation // stride
-        halo = (g.padding + stride - 1) // stride
-        pitch = lanes = plane = grad_plane = 0
-        if channels_last:
-            block = max(1, min(rows, rows * g.batch // 16, 8))
-            sections = {
-                "sources": entries * 8,
-                "vectors": entries * 8,
-                "scalars": entries * size,
-                "sums": entries * size,
-                "filters": phases * taps * g.channels * size,
-                "planes": g.channels * size,
-            }
-        else:
-            pitch = max(g.width + g.padding if stride == 1 else columns + reach, columns + halo if backward else 0)
-            block = max(1, min(rows, 512 // (r * r * pitch)))
-            lanes = -(-block * pitch // 16) * 16
-            plane = -(-((block + reach + 1) * pitch + reach + 32) // 16) * 16
-            grad_plane = -(-((block + 2 * halo + 1) * pitch + halo + 32) // 16) * 16
-            staged = entries * lanes * size
-            sections = {
-                "sources": entries * 8,
-                "x_sources": entries * 8,
-                "vectors": entries * 8,
-                "scalars": entries * size,
-                "grad_scalars": entries * size,
-                "grad_vectors": entries * 8,
-                "sums": entries * size,
-                "filters": staged,
-                "shifted": staged if backward else 0,
-                "grad_filters": staged if backward else 0,
-                "planes": stride * stride * plane * size,
-                "grad_planes": r * r * grad_plane * size if backward else 0,
-                "result": lanes * size,
-            }
-        blocks = -(-rows // block)
-        self.batch_items = g.batch * blocks
-        partial = None
-        if grad_channel is not None:
-            partial = torch.empty(self.batch_items * phases * taps * g.channels * size, dtype=torch.uint8)
-        offset, offsets = 0, {}
-        for name, length in sections.items():
-            offsets[name] = offset
-            offset += -(-length // 64) * 64
-        self.scratch_size = offset
-        self.kept = (x, y, channel_filter, spatial_filter, grad_x, grad_channel, grad_spatial, partial)
-        call = Call(
-            batch=g.batch,
-            channels=g.channels,
-            height=g.height,
-            width=g.width,
-            rows=rows,
-            columns=columns,
-            heads=g.heads,
-            kernel_size=g.kernel_size,
-            stride=stride,
-            dilation=g.dilation,
-            scale=r,
-            block=block,
-            blocks=blocks,
-            **_places("x", x, "bchw"),
-            **_places("y", y, "bchw"),
-            **_places("channel", channel_filter, "bpcuv"),
-            phases=phases,
-            **_places("spatial", spatial_filter, "bgthw"),
-            **_places("grad_x", grad_x, "bchw"),
-            **_places("grad_channel", grad_channel, "bpcuv"),
-            **_places("grad_spatial", grad_spatial, "bgthw"),
-            partial=0 if partial is None else partial.data_ptr(),
-            **{name: offsets.get(name, 0) for name in _SECTIONS},
-            pitch=pitch,
-            lanes=lanes,
-            plane=plane,
-            grad_plane=grad_plane,
-        )
-        self.call = array("q", call)
-
-    def run(self, kernel: Any, items: int) -> None:
-        function, _ = kernel
-        g = self.g
-        work = g.batch * g.channels * g.out_height * g.out_width * g.taps
-        shares = 1 if work < _SERIAL_BELOW else min(items, torch.get_num_threads())
-        size = self.scratch_size
-        scratch = torch.empty(size * shares + 64, dtype=torch.uint8)
-        base = -(-scratch.data_ptr() // 64) * 64
-        call, _ = self.call.buffer_info()
-
-        def share(index: int) -> None:
-            function(call, base + index * size, items * index // shares, items * (index + 1) // shares)
-
-        numba_threads.run(share, shares)
-
-
-_SECTIONS = (
-    "sources",
-    "x_sources",
-    "vectors",
-    "scalars",
-    "grad_scalars",
-    "grad_vectors",
-    "sums",
-    "filters",
-    "shifted",
-    "grad_filters",
-    "planes",
-    "grad_planes",
-    "result",
-)
-
-
-def _places(name: str, t: Tensor | None, axes: str) -> dict[str, int]:
-    """Address and byte strides of a tensor; a 4-D filter has stride 0 along the axis it lacks."""
-    if t is None:
-        return {name: 0, **{f"{name}_{axis}": 0 for axis in axes}}
-    size = t.element_size()
-    strides = [stride * size for stride in t.stride()]
-    if len(strides) < len(axes):
-        strides.insert(1, 0)
-    return {name: t.data_ptr(), **{f"{name}_{axis}": stride for axis, stride in zip(axes, strides, strict=True)}}
+    return zlib.crc32(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("numba_*.py"))))

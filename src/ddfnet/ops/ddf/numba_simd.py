@@ -12,6 +12,7 @@ Written as intrinsics because LLVM's own vectoriser stops at the run-time tap ta
 dilation and upsampling one case. Addresses are int64 byte addresses; integer literals pick the variant at compile time.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -47,9 +48,9 @@ def compute_code(code: int) -> int:
     return FLOAT64 if code == FLOAT64 else FLOAT32
 
 
-def _literal_intrinsic(function: Callable[..., Any]) -> Any:
-    """numba's intrinsic of a function whose integer constants arrive as literals."""
-    return intrinsic(prefer_literal=True)(function)
+def element_size(code: int) -> int:
+    """Bytes of an element."""
+    return _BYTES[code]
 
 
 class _Lanes:
@@ -69,6 +70,10 @@ class _Lanes:
         first = self.builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_INT32, 0))
         zeros = ir.Constant(ir.VectorType(_INT32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+
+    def all_lanes(self, number: Any) -> Any:
+        """A number of the computing type in all lanes."""
+        return self._splat(number, self.element)
 
     def zero(self) -> Any:
         return ir.Constant(self.type, [0.0] * self.lanes)
@@ -190,45 +195,82 @@ class _Loop:
         return self.carried
 
 
-def _lane_loops(b: Any, code: int, count: Any, unroll: int, carried: list[Any], body: Any, width: int = 0) -> list[Any]:
-    """Runs `body(lanes, offsets, carried)` over all lanes: unrolled vectors, single vectors, the rest under a mask."""
-    lanes = (width or VECTOR_BYTES) // _BYTES[compute_code(code)]
-    whole = {}
-    for steps in (lanes * unroll, lanes):
-        whole[steps] = b.and_(count, ir.Constant(_INT64, -steps)) if steps & (steps - 1) == 0 else None
+def _lane_loops(b: Any, code: int, count: Any, unroll: int, carried: list[Any], body: Any) -> list[Any]:
+    """Runs `body(lanes, indices, carried)` over all lanes: unrolled vectors, single vectors, the rest under a mask."""
+    lanes = VECTOR_BYTES // _BYTES[compute_code(code)]
     start: Any = ir.Constant(_INT64, 0)
     for vectors in (unroll, 1) if unroll > 1 else (1,):
-        loop = _Loop(b, start, whole[lanes * vectors], lanes * vectors, carried)
+        whole = b.and_(count, ir.Constant(_INT64, -lanes * vectors))  # lanes and unroll are powers of two
+        loop = _Loop(b, start, whole, lanes * vectors, carried)
         indices = [b.add(loop.index, ir.Constant(_INT64, v * lanes)) for v in range(vectors)]
         carried = loop.close(body(_Lanes(b, code, lanes), indices, loop.carried))
-        start = whole[lanes * vectors]
+        start = whole
+    masked = _Lanes(b, code, lanes, b.sub(count, start))
     loop = _Loop(b, start, count, lanes, carried)
-    rest = b.sub(count, loop.index)
-    return loop.close(body(_Lanes(b, code, lanes, rest), [loop.index], loop.carried))
+    return loop.close(body(masked, [loop.index], loop.carried))
 
 
-def _literals(*arguments: Any) -> list[int] | None:
-    if not all(isinstance(a, types.IntegerLiteral | types.BooleanLiteral) for a in arguments):
-        return None
-    return [int(a.literal_value) for a in arguments]
+def _emits(function: Callable[..., Any]) -> Any:
+    """The intrinsic that `function(builder, ...)` emits: its `int` parameters are literals, the others run-time values.
+
+    Run-time integers are int64; other numbers, the result's too, are of the computing type of the first parameter.
+    """
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+
+    def typed(typingctx: Any, *arguments: Any) -> Any:
+        literals: list[int] = []
+        argument_types: list[Any] = []
+        for parameter, argument in zip(parameters, arguments, strict=True):
+            if parameter.annotation is int:
+                if not isinstance(argument, types.IntegerLiteral | types.BooleanLiteral):
+                    return None
+                literals.append(int(argument.literal_value))
+                argument_types.append(argument)
+            elif isinstance(argument, types.Integer):
+                argument_types.append(types.int64)
+            else:
+                argument_types.append(_number(literals))
+        returned = inspect.signature(function).return_annotation
+        result = types.void if returned is None else types.int64 if returned is int else _number(literals)
+
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            constants = iter(literals)
+            given = zip(parameters, values, strict=True)
+            emitted = function(builder, *(next(constants) if p.annotation is int else value for p, value in given))
+            return context.get_dummy_value() if emitted is None else emitted
+
+        return result(*argument_types), codegen
+
+    first = inspect.Parameter("typingctx", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    typed.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
+    typed.__name__ = typed.__qualname__ = function.__name__
+    typed.__doc__ = function.__doc__
+    return intrinsic(prefer_literal=True)(typed)
+
+
+def _number(literals: list[int]) -> Any:
+    return types.float64 if compute_code(literals[0]) == FLOAT64 else types.float32
+
+
+def _constant(number: int) -> Any:
+    return ir.Constant(_INT64, number)
 
 
 def _scaled(b: Any, index: Any, size: int) -> Any:
-    return b.mul(index, ir.Constant(_INT64, size))
+    return b.mul(index, _constant(size))
 
 
-def _void(n_literals: int, arguments: tuple[Any, ...]) -> Any:
-    return types.void(*arguments[:n_literals], *(types.int64 for _ in arguments[n_literals:]))
+def _entry(b: Any, table: Any, index: int) -> Any:
+    return _load(b, b.add(table, _constant(8 * index)), _INT64)
 
 
-@_literal_intrinsic
+@_emits
 def weighted_sum(
-    typingctx: Any,
-    code: Any,
-    out_code: Any,
-    combine: Any,
-    has_scalar: Any,
-    has_vector: Any,
+    b: Any,
+    code: int,
+    combine: int,
+    has_scalar: int,
+    has_vector: int,
     taps: Any,
     sources: Any,
     scalars: Any,
@@ -237,249 +279,226 @@ def weighted_sum(
     vector_offset: Any,
     out: Any,
     count: Any,
-) -> Any:
+) -> None:
     """out[lane] = sum over taps t of (scalars[t] (*) vectors[t][lane]) * sources[t][lane], for `count` lanes.
 
     Args:
-        code, out_code, combine, has_scalar, has_vector: literals.
-        taps: how many.
+        taps: how many, known when it runs.
         sources, scalars, vectors: tables of a source address, a scalar and a vector address per tap.
         offset, vector_offset: bytes to add to each source and vector address.
     """
-    literals = _literals(code, out_code, combine, has_scalar, has_vector)
-    if literals is None:
-        return None
-    arguments = (
-        code,
-        out_code,
-        combine,
-        has_scalar,
-        has_vector,
-        taps,
-        sources,
-        scalars,
-        vectors,
-        offset,
-        vector_offset,
-        out,
-        count,
-    )
+    size, computed = _BYTES[code], _BYTES[compute_code(code)]
 
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        code, out_code, combine, has_scalar, has_vector = literals
-        taps, sources, scalars, vectors, offset, vector_offset, out, count = args[5:]
-        size, out_size, computed = _BYTES[code], _BYTES[out_code], _BYTES[compute_code(code)]
+    def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
+        loop = _Loop(b, _constant(0), taps, 1, [lanes.zero() for _ in indices])
+        entry = _scaled(b, loop.index, 8)
+        source = b.add(_load(b, b.add(sources, entry), _INT64), offset)
+        scalar = lanes.broadcast(b.add(scalars, _scaled(b, loop.index, computed))) if has_scalar else None
+        vector_base = b.add(_load(b, b.add(vectors, entry), _INT64), vector_offset) if has_vector else None
+        totals = []
+        for index, total in zip(indices, loop.carried, strict=True):
+            x = lanes.load(b.add(source, _scaled(b, index, size)), code)
+            vector = None
+            if has_vector:
+                vector = lanes.load(b.add(vector_base, _scaled(b, index, computed)), compute_code(code))
+            totals.append(lanes.multiply_add(lanes.combine(scalar, vector, combine), x, total))
+        for index, total in zip(indices, loop.close(totals), strict=True):
+            lanes.store(total, b.add(out, _scaled(b, index, size)), code)
+        return []
 
-        def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
-            zero = ir.Constant(_INT64, 0)
-            loop = _Loop(b, zero, taps, 1, [lanes.zero() for _ in indices])
-            entry = _scaled(b, loop.index, 8)
-            source = b.add(_load(b, b.add(sources, entry), _INT64), offset)
-            scalar = lanes.broadcast(b.add(scalars, _scaled(b, loop.index, computed))) if has_scalar else None
-            vector_base = b.add(_load(b, b.add(vectors, entry), _INT64), vector_offset) if has_vector else None
-            totals = []
-            for index, total in zip(indices, loop.carried, strict=True):
-                x = lanes.load(b.add(source, _scaled(b, index, size)), code)
-                vector = None
-                if has_vector:
-                    vector = lanes.load(b.add(vector_base, _scaled(b, index, computed)), compute_code(code))
-                totals.append(lanes.multiply_add(lanes.combine(scalar, vector, combine), x, total))
-            for index, total in zip(indices, loop.close(totals), strict=True):
-                lanes.store(total, b.add(out, _scaled(b, index, out_size)), out_code)
-            return []
-
-        _lane_loops(b, code, count, 4, [], body)
-        return context.get_dummy_value()
-
-    return _void(5, arguments), codegen
+    _lane_loops(b, code, count, 4, [], body)
 
 
-@_literal_intrinsic
-def filter_gradients(
-    typingctx: Any,
-    code: Any,
-    combine: Any,
-    has_scalar: Any,
-    has_vector: Any,
-    needs_scalar: Any,
-    needs_vector: Any,
-    taps: Any,
-    grad_output: Any,
+class _Tile:
+    """Where the taps of `items` neighbouring items lie in a table of k rows, `step` columns from one item to the next.
+
+    Pixels of a row overlap where `step` < k: a source is then loaded once for all that read it. `step` = k shares none.
+    """
+
+    def __init__(self, k: int, rows: int, items: int, step: int) -> None:
+        self.width = (items - 1) * step + k
+        self.slots = rows * self.width
+        self.items, self.taps = items, rows * k
+        self.k, self.step = k, step
+
+    def slot(self, item: int, tap: int) -> int:
+        u, v = divmod(tap, self.k)
+        return u * self.width + item * self.step + v
+
+
+@_emits
+def weighted_sum_tile(
+    b: Any,
+    code: int,
+    combine: int,
+    has_scalar: int,
+    has_vector: int,
+    k: int,
+    items: int,
+    step: int,
     sources: Any,
     scalars: Any,
     vectors: Any,
+    vector_pitch: Any,
     offset: Any,
-    vector_offset: Any,
+    outs: Any,
+    count: Any,
+) -> None:
+    """`weighted_sum` of k*k taps for a tile of items, unrolled.
+
+    Args:
+        sources: table of the tile's source addresses, k rows (see `_Tile`); `offset` bytes are added to each.
+        scalars: (items, k*k) numbers of the computing type.
+        vectors, vector_pitch: address of the first tap's vector, and bytes to the next tap's.
+        outs: table of the items' output addresses.
+    """
+    size, computed = _BYTES[code], _BYTES[compute_code(code)]
+    tile = _Tile(k, k, items, step)
+    bases = [b.add(_entry(b, sources, slot), offset) for slot in range(tile.slots)]
+    filters = [b.add(vectors, b.mul(vector_pitch, _constant(t))) for t in range(tile.taps)] if has_vector else []
+    places = [_entry(b, outs, item) for item in range(items)]
+
+    def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
+        (index,) = indices
+        at, at_computed = _scaled(b, index, size), _scaled(b, index, computed)
+        loaded: dict[int, Any] = {}
+        totals = [lanes.zero()] * items
+        for t in range(tile.taps):
+            vector = lanes.load(b.add(filters[t], at_computed), compute_code(code)) if has_vector else None
+            for item in range(items):
+                slot = tile.slot(item, t)
+                if slot not in loaded:
+                    loaded[slot] = lanes.load(b.add(bases[slot], at), code)
+                place = b.add(scalars, _constant((item * tile.taps + t) * computed))
+                scalar = lanes.broadcast(place) if has_scalar else None
+                weight = lanes.combine(scalar, vector, combine)
+                totals[item] = lanes.multiply_add(weight, loaded[slot], totals[item])
+        for item, total in enumerate(totals):
+            lanes.store(total, b.add(places[item], at), code)
+        return []
+
+    _lane_loops(b, code, count, 1, [], body)
+
+
+@_emits
+def filter_gradients_tile(
+    b: Any,
+    code: int,
+    combine: int,
+    has_scalar: int,
+    has_vector: int,
+    needs_scalar: int,
+    needs_vector: int,
+    k: int,
+    items: int,
+    step: int,
+    grad_outputs: Any,
+    sources: Any,
+    scalars: Any,
+    scalar_pitch: Any,
+    vectors: Any,
+    vector_pitch: Any,
+    offset: Any,
     grad_scalars: Any,
     grad_vectors: Any,
     grad_pitch: Any,
     count: Any,
-) -> Any:
-    """grad_scalars[t] = sum over lanes, and grad_vectors[t][lane] += , of grad_output[lane] * sources[t][lane] (* filter).
+) -> None:
+    """grad_scalars[t] += sum over lanes, grad_vectors[t][lane] += , of grad_output[lane] * sources[t][lane] (* filter).
 
-    Args:
-        code, combine, has_scalar, has_vector, needs_scalar, needs_vector, taps: literals; the tap loop is unrolled.
-        grad_output: address of the first lane, of element code `code`.
-        sources, scalars, vectors, offset, vector_offset: as in `weighted_sum`.
-        grad_scalars: address of `taps` sums, overwritten.
-        grad_vectors, grad_pitch: address of the first tap's vector, and bytes to the next tap's.
+    For one kernel row of k taps, so that the sums stay in registers, and a table of each item's grad_output.
+    grad_scalars lies as the scalars do, `scalar_pitch` bytes from one item to the next; the sums are added to it.
     """
-    literals = _literals(code, combine, has_scalar, has_vector, needs_scalar, needs_vector, taps)
-    if literals is None:
-        return None
-    arguments = (
-        code,
-        combine,
-        has_scalar,
-        has_vector,
-        needs_scalar,
-        needs_vector,
-        taps,
-        grad_output,
-        sources,
-        scalars,
-        vectors,
-        offset,
-        vector_offset,
-        grad_scalars,
-        grad_vectors,
-        grad_pitch,
-        count,
-    )
+    size, computed = _BYTES[code], _BYTES[compute_code(code)]
+    both = combine == MUL and has_scalar and has_vector
+    tile = _Tile(k, 1, items, step)
+    bases = [b.add(_entry(b, sources, slot), offset) for slot in range(tile.slots)]
+    grad_bases = [_entry(b, grad_outputs, item) for item in range(items)]
 
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        code, combine, has_scalar, has_vector, needs_scalar, needs_vector, taps = literals
-        grad_output, sources, scalars, vectors, offset, vector_offset, grad_scalars, grad_vectors, grad_pitch, count = (
-            args[7:]
-        )
-        size, computed = _BYTES[code], _BYTES[compute_code(code)]
-        both = combine == MUL and has_scalar and has_vector
+    def scalar_at(table: Any, item: int, t: int) -> Any:
+        return b.add(b.add(table, b.mul(scalar_pitch, _constant(item))), _constant(t * computed))
 
-        def constant(number: int) -> Any:
-            return ir.Constant(_INT64, number)
-
-        bases, filters, grads = [], [], []
-        for t in range(taps):
-            bases.append(b.add(_load(b, b.add(sources, constant(8 * t)), _INT64), offset))
+    def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
+        (index,) = indices
+        at, at_computed = _scaled(b, index, size), _scaled(b, index, computed)
+        sums = list(carried)
+        loaded: dict[int, Any] = {}
+        grads = [lanes.load(b.add(grad_bases[item], at), code) for item in range(items)]
+        for t in range(tile.taps):
+            if needs_vector:
+                place = b.add(b.add(grad_vectors, b.mul(grad_pitch, _constant(t))), at_computed)
+                total = lanes.load(place, compute_code(code))
             if needs_scalar and both:
-                filters.append(b.add(_load(b, b.add(vectors, constant(8 * t)), _INT64), vector_offset))
-            grads.append(b.add(grad_vectors, b.mul(grad_pitch, constant(t))))
+                vector_place = b.add(b.add(vectors, b.mul(vector_pitch, _constant(t))), at_computed)
+                vector = lanes.load(vector_place, compute_code(code))
+            for item in range(items):
+                slot = tile.slot(item, t)
+                if slot not in loaded:
+                    loaded[slot] = lanes.load(b.add(bases[slot], at), code)
+                product = lanes.multiply(grads[item], loaded[slot])
+                if needs_vector and both:
+                    total = lanes.multiply_add(product, lanes.broadcast(scalar_at(scalars, item, t)), total)
+                elif needs_vector:
+                    total = lanes.add(total, product)
+                own = item * tile.taps + t
+                if needs_scalar and both:
+                    sums[own] = lanes.multiply_add(product, vector, sums[own])
+                elif needs_scalar:
+                    sums[own] = lanes.add(sums[own], product)
+            if needs_vector:
+                lanes.store(total, place, compute_code(code))
+        return sums
 
-        def body(lanes: _Lanes, indices: list[Any], sums: list[Any]) -> list[Any]:
-            (index,) = indices
-            at = _scaled(b, index, size)
-            at_computed = _scaled(b, index, computed)
-            grad = lanes.load(b.add(grad_output, at), code)
-            sums = list(sums)
-            for t in range(taps):
-                product = lanes.multiply(grad, lanes.load(b.add(bases[t], at), code))
-                if needs_vector:
-                    place = b.add(grads[t], at_computed)
-                    total = lanes.load(place, compute_code(code))
-                    if both:
-                        total = lanes.multiply_add(
-                            product, lanes.broadcast(b.add(scalars, constant(t * computed))), total
-                        )
-                    else:
-                        total = lanes.add(total, product)
-                    lanes.store(total, place, compute_code(code))
-                if needs_scalar:
-                    if both:
-                        vector = lanes.load(b.add(filters[t], at_computed), compute_code(code))
-                        sums[t] = lanes.multiply_add(product, vector, sums[t])
-                    else:
-                        sums[t] = lanes.add(sums[t], product)
-            return sums
-
-        lanes = _Lanes(b, code, VECTOR_BYTES // computed)
-        sums = _lane_loops(b, code, count, 1, [lanes.zero()] * taps if needs_scalar else [], body)
-        for t, total in enumerate(sums):
-            place = b.inttoptr(b.add(grad_scalars, constant(t * computed)), lanes.element.as_pointer())
-            b.store(lanes.horizontal_sum(total), place)
-        return context.get_dummy_value()
-
-    return _void(7, arguments), codegen
+    lanes = _Lanes(b, code, VECTOR_BYTES // computed)
+    sums = _lane_loops(b, code, count, 1, [lanes.zero()] * (items * tile.taps) if needs_scalar else [], body)
+    for own, total in enumerate(sums):
+        place = b.inttoptr(scalar_at(grad_scalars, *divmod(own, tile.taps)), lanes.element.as_pointer())
+        b.store(b.fadd(b.load(place), lanes.horizontal_sum(total)), place)
 
 
-@_literal_intrinsic
-def copy_lanes(
-    typingctx: Any,
-    code: Any,
-    out_code: Any,
-    source: Any,
-    out: Any,
-    count: Any,
-) -> Any:
-    """out[lane] = source[lane] for `count` lanes, converted from element `code` to `out_code`."""
-    literals = _literals(code, out_code)
-    if literals is None:
-        return None
+@_emits
+def copy_rows(
+    b: Any, code: int, out_code: int, source: Any, pitch: Any, out: Any, out_pitch: Any, rows: Any, count: Any
+) -> None:
+    """`count` lanes of each of `rows` rows, converted from elements of one code to another's."""
 
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        code, out_code = literals
-        source, out, count = args[2:]
+    def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
+        for index in indices:
+            value = lanes.load(b.add(from_row, _scaled(b, index, _BYTES[code])), code)
+            lanes.store(value, b.add(to_row, _scaled(b, index, _BYTES[out_code])), out_code)
+        return []
 
-        def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
-            for index in indices:
-                value = lanes.load(b.add(source, _scaled(b, index, _BYTES[code])), code)
-                lanes.store(value, b.add(out, _scaled(b, index, _BYTES[out_code])), out_code)
-            return []
-
-        _lane_loops(b, code, count, 1, [], body)
-        return context.get_dummy_value()
-
-    return _void(2, (code, out_code, source, out, count)), codegen
+    row = _Loop(b, _constant(0), rows, 1, [])
+    from_row, to_row = b.add(source, b.mul(row.index, pitch)), b.add(out, b.mul(row.index, out_pitch))
+    _lane_loops(b, code, count, 1, [], body)
+    row.close([])
 
 
-@_literal_intrinsic
-def fill_zero(typingctx: Any, address: Any, size: Any) -> Any:
+@_emits
+def fill_zero(b: Any, address: Any, size: Any) -> None:
     """Zeroes `size` bytes."""
-
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        pointer = b.inttoptr(args[0], ir.IntType(8).as_pointer())
-        _cgutils.memset(b, pointer, args[1], 0)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
+    _cgutils.memset(b, b.inttoptr(address, ir.IntType(8).as_pointer()), size, 0)
 
 
-@_literal_intrinsic
-def read(typingctx: Any, code: Any, address: Any) -> Any:
+@_emits
+def read(b: Any, code: int, address: Any) -> float:
     """The element of code `code` at `address`, as a number of the computing type."""
-    literals = _literals(code)
-    if literals is None:
-        return None
-    result = types.float64 if compute_code(literals[0]) == FLOAT64 else types.float32
-
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        value = _Lanes(b, literals[0], 1).load(args[1], literals[0])
-        return b.extract_element(value, ir.Constant(_INT32, 0))
-
-    return result(code, types.int64), codegen
+    return b.extract_element(_Lanes(b, code, 1).load(address, code), ir.Constant(_INT32, 0))
 
 
-@_literal_intrinsic
-def write(typingctx: Any, code: Any, address: Any, value: Any) -> Any:
+@_emits
+def write(b: Any, code: int, address: Any, value: Any) -> None:
     """Writes a number of the computing type as an element of code `code`."""
-    literals = _literals(code)
-    if literals is None:
-        return None
-    number = types.float64 if compute_code(literals[0]) == FLOAT64 else types.float32
-
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        lanes = _Lanes(b, literals[0], 1)
-        lanes.store(lanes._splat(args[2], lanes.element), args[1], literals[0])
-        return context.get_dummy_value()
-
-    return types.void(code, types.int64, number), codegen
+    _Lanes(b, code, 1).store(_Lanes(b, code, 1).all_lanes(value), address, code)
 
 
-@_literal_intrinsic
-def write_address(typingctx: Any, address: Any, value: Any) -> Any:
+@_emits
+def read_address(b: Any, address: Any) -> int:
+    """Reads an entry of a table of addresses."""
+    return _load(b, address, _INT64)
+
+
+@_emits
+def write_address(b: Any, address: Any, value: Any) -> None:
     """Writes an int64, an entry of a table of addresses."""
-
-    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        b.store(args[1], b.inttoptr(args[0], _INT64.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
+    b.store(value, b.inttoptr(address, _INT64.as_pointer()))
