@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def kill_and_resume(folder: Path) -> int:
             torch.set_num_threads(1)
             begun = (folder / "config.yaml").exists()
             os._exit(main(["train", "--resume", str(folder)] if begun else ["train", "--run", str(folder), *OPTIONS]))
-        deadline = time.monotonic() + delays.uniform(0.5, 2.0)
+        deadline = time.monotonic() + delays.uniform(0.5, 2.0) + 0.5 * kills  # more and more, so that it ends
         status = None
         while time.monotonic() < deadline and status is None:
             done, code = os.waitpid(child, os.WNOHANG)
@@ -79,7 +80,8 @@ def test_weights_and_optimizer_are_bit_equal(runs: tuple[Path, Path], name: str)
         assert torch.equal(value, b["state_dict"][key]), key
     for state_a, state_b in zip(a.get("optimizer_states", ()), b.get("optimizer_states", ()), strict=True):
         for index, entry in state_a["state"].items():
-            assert torch.equal(entry["momentum_buffer"], state_b["state"][index]["momentum_buffer"])
+            for key, value in entry.items():
+                assert torch.equal(torch.as_tensor(value), torch.as_tensor(state_b["state"][index][key])), key
 
 
 def test_scores_and_metrics_are_equal(runs: tuple[Path, Path]) -> None:
@@ -130,3 +132,20 @@ def test_a_run_folder_is_not_trained_over(runs: tuple[Path, Path], capsys: pytes
 
     assert main(["train", "--run", str(runs[0])]) == 1
     assert "holds a run; go on with it by `ddfnet train --resume" in capsys.readouterr().err
+
+
+def test_a_run_folder_can_be_moved(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """Half a run, moved, goes on as if it had stayed; its best epoch is remembered."""
+    from ddfnet.cli import main
+
+    assert main(["train", "--run", str(tmp_path / "a"), *OPTIONS]) == 0
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    for name in ("summary.json", "best.ckpt"):
+        (tmp_path / "b" / name).unlink()
+    shutil.copy(tmp_path / "a" / "best.ckpt", tmp_path / "b" / "best.ckpt")
+    assert main(["train", "--resume", str(tmp_path / "b")]) == 0
+    a, b = (json.loads((tmp_path / name / "summary.json").read_text()) for name in "ab")
+    assert a["command"] == b["command"]
+    assert a["test_accuracy"] == b["test_accuracy"]
+    epoch = torch.load(tmp_path / "b" / "best.ckpt", weights_only=True)["epoch"]
+    assert epoch + 1 == b["best_epoch"]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ddfnet.data.fashion_mnist import CLASSES, SAMPLE, fashion_mnist, read_idx
-from ddfnet.data.image_folder import image_folder
+from ddfnet.data.image_folder import image_folder, read_rgb
 from ddfnet.data.splits import InMemorySplit
 
 
@@ -131,5 +131,15 @@ def test_folder_augmentation_does_not_depend_on_the_order_or_the_global_state(tm
 def test_differing_classes(tmp_path: Path) -> None:
     make_folder(tmp_path, {"train": 4, "val": 3})
     shutil.rmtree(tmp_path / "val" / "dog")
-    with pytest.raises(ValueError, match="expected the 2 classes of train, got 1"):
+    with pytest.raises(ValueError, match="at least two classes, got cat alone"):
         image_folder(tmp_path)
+
+
+def test_sixteen_bits_are_scaled_and_floats_refused(tmp_path: Path) -> None:
+    values = torch.tensor([[0, 257 * 10], [257 * 100, 65535]], dtype=torch.uint16)
+    Image.fromarray(values.numpy()).save(tmp_path / "deep.png")
+    image = read_rgb(tmp_path / "deep.png")
+    assert [image.getpixel((x, y)) for y in (0, 1) for x in (0, 1)] == [(v, v, v) for v in (0, 10, 100, 255)]
+    Image.new("F", (2, 2)).save(tmp_path / "float.tiff")
+    with pytest.raises(ValueError, match="expected 8 or 16 bits a channel, got an image of mode 'F'"):
+        read_rgb(tmp_path / "float.tiff")

@@ -270,7 +270,7 @@ def test_compiles_to_one_graph() -> None:
         ({"heads": 3}, "heads: expected a divisor of channels = 8, got 3"),
         ({"kernel_size": 4}, "kernel_size: expected an odd number, got 4"),
         ({"kernel_size": -3}, "kernel_size: expected an odd number, got -3"),
-        ({"kernel_size": 1}, "kernel_size: expected an odd number >= 3, got 1"),
+        ({"kernel_size": 1}, "kernel_size: expected 3 or more with norm='filter'"),
         ({"squeeze_ratio": 0}, "squeeze_ratio: expected a number > 0, got 0"),
         ({"combine": "max"}, "combine: expected 'mul' or 'add', got 'max'"),
         ({"norm": "layer"}, "norm: expected 'filter', 'sigmoid', 'batch' or 'none', got 'layer'"),

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if "DDFNET_TRACEBACK" in os.environ:
             raise
-        wanted = f"the package {error.name!r}, which is not installed; pip install 'ddfnet[all]'"
+        wanted = f"the package {error.name!r}, which is not installed; the extra 'all' brings it: pip install '.[all]'"
         print(f"ddfnet {name}: needs {wanted}", file=sys.stderr)
         return 1
     except argparse.ArgumentError as error:
@@ -61,7 +61,10 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if "DDFNET_TRACEBACK" in os.environ:
             raise
-        sentence = " ".join(str(error).split()) or type(error).__name__
+        text = str(error)
+        if text.startswith("Caught ") and "DataLoader worker" in text:  # with the worker's whole traceback behind it
+            text = text.strip().splitlines()[-1].partition(": ")[2]
+        sentence = " ".join(text.split()) or type(error).__name__
         print(f"ddfnet {name}: {sentence}\n(DDFNET_TRACEBACK=1 shows where)", file=sys.stderr)
         return 1
     return code

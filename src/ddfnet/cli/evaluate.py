@@ -1,5 +1,6 @@
 """`ddfnet evaluate RUN`: the test score of a run's best checkpoint, as its training ended with."""
 
+import argparse
 from pathlib import Path
 
 
@@ -17,12 +18,15 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("RUN", type=Path, help="folder of the run")
     parser.add_argument("--checkpoint", default="best", help="best, last or a file (default: best)")
-    where = next((argument for argument in argv if not argument.startswith("-")), None)
-    if where is None:
-        if not {"-h", "--help"} & set(argv):
-            raise ValueError("RUN: expected the folder of a run")
+    if {"-h", "--help"} & set(argv):
         parser.parse_args(argv)
-    folder = run_folder(Path(str(where)))
+    own = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    own.add_argument("--checkpoint")
+    own.add_argument("RUN", nargs="?", type=Path)
+    where = own.parse_known_args(argv)[0].RUN
+    if where is None:
+        raise ValueError("RUN: expected the folder of a run")
+    folder = run_folder(where)
     config = parser.parse_args([f"--config={folder.config}", *argv])
     checkpoint = {"best": folder.best, "last": folder.last}.get(config.checkpoint, Path(config.checkpoint))
     model, data, trainer_options = instantiate(parser, config)

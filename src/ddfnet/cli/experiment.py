@@ -17,6 +17,7 @@ from ddfnet.tasks.run import RunFolder
 OWN_TRAINER_OPTIONS = {
     "barebones",
     "callbacks",
+    "check_val_every_n_epoch",
     "default_root_dir",
     "enable_autolog_hparams",
     "enable_checkpointing",
@@ -25,10 +26,17 @@ OWN_TRAINER_OPTIONS = {
     "fast_dev_run",
     "logger",
     "max_epochs",
+    "max_steps",
+    "max_time",
+    "min_epochs",
+    "min_steps",
     "model_registry",
+    "num_nodes",
     "num_sanity_val_steps",
+    "overfit_batches",
     "plugins",
     "reload_dataloaders_every_n_epochs",
+    "val_check_interval",
 }
 
 
@@ -60,23 +68,28 @@ def make_parser(prog: str, usage: str, description: str) -> ArgumentParser:
 
 def with_recipe(argv: list[str], default: str) -> list[str]:
     """The arguments with each `--config NAME` as the recipe's file, and the default recipe where none is named."""
-    resolved: list[str] = []
-    found = False
+    configs: list[str] = []
+    others: list[str] = []
     arguments = iter(argv)
     for argument in arguments:
         if argument == "--config" or argument.startswith("--config="):
-            _, equals, name = argument.partition("=")
-            resolved.append(f"--config={recipes.find(name if equals else next(arguments, ''))}")
-            found = True
+            name = argument.partition("=")[2] or next(arguments, None)
+            if name is None:
+                raise ValueError(f"--config: expected a recipe or a file; the recipes are {', '.join(recipes.names())}")
+            configs.append(f"--config={recipes.find(name)}")
         else:
-            resolved.append(argument)
-    return resolved if found else [f"--config={recipes.find(default)}", *resolved]
+            others.append(argument)
+    # Configurations first: an option on the command line counts wherever it stands.
+    return [*(configs or [f"--config={recipes.find(default)}"]), *others]
 
 
 def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, dict[str, Any]]:
     """The model, the data (seeded with the run) and the trainer's options."""
-    if config.data.init_args.get("seed", 0) is None:
-        config.data.init_args.seed = int(config.seed)
+    data = config.data.init_args
+    if data.get("seed", 0) is None:
+        data.seed = int(config.seed)
+    if data.get("root") is not None:
+        data.root = Path(data.root).resolve()  # a run is evaluated and resumed from any folder
     objects = parser.instantiate(config)
     return objects.model, objects.data, dict(config.trainer)
 
@@ -84,8 +97,8 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, di
 def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) -> None:
     """The result as a table, and where things are."""
     table = Table(title=f"{summary['network']}, seed {summary['seed']}", title_justify="left", show_header=False)
-    table.add_row("test accuracy", f"[bold]{summary['test_accuracy']:.2%}[/bold]")
-    table.add_row("validation accuracy", f"{summary['val_accuracy']:.2%} (epoch {summary['best_epoch']}, the best)")
+    table.add_row("test accuracy", f"[bold]{summary['test_accuracy']!r}[/bold]")
+    table.add_row("validation accuracy", f"{summary['val_accuracy']!r} (epoch {summary['best_epoch']}, the best)")
     table.add_row("images", ", ".join(f"{count:,} {name}" for name, count in summary["data"]["images"].items()))
     table.add_row("parameters", f"{summary['parameters']:,}")
     table.add_row("FLOPs", f"{summary['flops'] / 1e6:,.2f} M an image")

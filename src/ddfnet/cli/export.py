@@ -46,6 +46,7 @@ def main(argv: list[str]) -> int:
 
         if not is_model(options.MODEL):
             raise ValueError(f"MODEL: neither the folder of a run nor a network of timm or ddfnet: {options.MODEL!r}")
+        print(f"{options.MODEL}: its weights are drawn at random; export the folder of a run to keep trained ones")
         network, shape = create_model(options.MODEL), options.input_shape or [1, 3, 224, 224]
     worst = export_onnx(network, options.onnx, shape)
     print(f"{options.onnx}: {options.onnx.stat().st_size / 1e6:.1f} MB, for any batch and image size")

@@ -21,7 +21,9 @@ def main(argv: list[str]) -> int:
         "ddfnet train",
         "ddfnet train [--config NAME_OR_FILE] [--run DIR] [--seed N] [--epochs N] [--any.option value ...]\n"
         "       ddfnet train --resume RUN",
-        f"Trains by a recipe (default: {DEFAULT}) and scores the best epoch once, on the test images.",
+        f"Trains by a recipe (default: {DEFAULT}) and scores the best epoch once, on the test images. "
+        "Options of the network and its training: `ddfnet train --model.help=ddfnet.tasks.classification.Classification`; "
+        "of the data: `ddfnet train --data.help=ddfnet.tasks.classification.ClassificationData`.",
     )
     parser.add_argument("--run", type=Path, default=None, help="folder of the run (default: a new one below runs/)")
     parser.add_argument("--resume", metavar="RUN", help="goes on with the run in this folder; takes no other option")
@@ -35,6 +37,7 @@ def main(argv: list[str]) -> int:
             print_summary(console, summary, folder)
             return 0
         config = parser.parse_args([f"--config={folder.config}"])
+        command = folder.config.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
         if folder.last.is_file():
             console.print(f"Resuming [bold]{folder.path}[/bold]", soft_wrap=True)
         else:
@@ -45,7 +48,9 @@ def main(argv: list[str]) -> int:
         config = parser.parse_args(with_recipe(argv, DEFAULT))
         network = config.model.init_args.get("network", "run")
         path = config.pop("run") or _new_folder(Path("runs"), f"{network}-seed{config.seed}")
-        if RunFolder(path).config.exists():
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(f"{path}: expected a folder for the run, found a file")
+        if RunFolder(path).begun:
             raise FileExistsError(
                 f"{path}: holds a run; go on with it by `ddfnet train --resume {path}`, or take another"
             )
@@ -57,7 +62,7 @@ def main(argv: list[str]) -> int:
     prepare(model, data, config.seed)  # before the folder is made: what can't be trained leaves nothing behind
     if resumed is None:
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_text(folder.config, parser.dump(config))
+        write_text(folder.config, f"# {' '.join(command.split())}\n{parser.dump(config)}")
         console.print(
             f"Training [bold]{network}[/bold], seed {config.seed}, in [bold]{folder.path}[/bold]", soft_wrap=True
         )
@@ -76,6 +81,13 @@ def main(argv: list[str]) -> int:
             f"\nStopped. `ddfnet train --resume {folder.path}` goes on from the last whole epoch.", soft_wrap=True
         )
         return 130
+    except Exception:
+        if resumed is None and not folder.last.exists():  # not one epoch was trained: there is nothing to go on with
+            for path in (folder.config, folder.metrics, folder.best):
+                path.unlink(missing_ok=True)
+            if not any(folder.path.iterdir()):
+                folder.path.rmdir()
+        raise
     print_summary(console, summary, folder)
     return 0
 

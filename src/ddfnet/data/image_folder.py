@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -47,7 +48,10 @@ def image_folder(
             if (root / name).is_dir():
                 given[name], found = _samples(root / name)
                 if found != classes:
-                    raise ValueError(f"{root / name}: expected the {len(classes)} classes of train, got {len(found)}")
+                    differing = ", ".join(sorted(set(found) ^ set(classes)))
+                    raise ValueError(
+                        f"{root / name}: expected the classes of train; these are in one only: {differing}"
+                    )
     test = given.get("test", given.get("val"))
     val = given.get("val") if "test" in given else None
     if test is None:
@@ -93,11 +97,16 @@ def read_rgb(path: Path) -> Image.Image:
     """The image in `path` as RGB; ValueError, naming it, where it is truncated or no image."""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            if image.mode.startswith("I;16"):  # which convert() would clip, not scale
+                return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+            if image.mode not in ("I", "F"):
+                return image.convert("RGB")
+            mode = image.mode
     except UnidentifiedImageError:
         raise ValueError(f"{path}: not an image") from None
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path}: unreadable or truncated image ({error})") from None
+    raise ValueError(f"{path}: expected 8 or 16 bits a channel, got an image of mode {mode!r}")
 
 
 @contextmanager
@@ -114,6 +123,8 @@ def _samples(folder: Path) -> tuple[list[Sample], tuple[str, ...]]:
         found = ImageFolder(str(folder), allow_empty=False)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{folder}: expected a folder of images for each class ({error})") from None
+    if len(found.classes) < 2:
+        raise ValueError(f"{folder}: expected folders of at least two classes, got {found.classes[0]} alone")
     return list(found.samples), tuple(found.classes)
 
 

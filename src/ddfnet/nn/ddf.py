@@ -1,6 +1,6 @@
 """`DDF`: the decoupled dynamic filter layer, in the place of a k x k convolution with as many channels out as in."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -68,10 +68,14 @@ class DDF(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("stride", stride), ("dilation", dilation), ("heads", heads)):
-            if value < 1:
-                raise ValueError(f"{name}: expected an int >= 1, got {value}")
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size}")
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}: expected an int >= 1, got {value!r}")
+        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size!r}")
+        if norm == "filter" and kernel_size == 1:
+            raise ValueError(
+                "kernel_size: expected 3 or more with norm='filter' (one tap has no standard deviation), got 1"
+            )
         if channels % heads:
             raise ValueError(f"heads: expected a divisor of channels = {channels}, got {heads}")
         if squeeze_ratio <= 0:
@@ -82,6 +86,10 @@ class DDF(nn.Module):
             raise ValueError(f"norm: expected 'filter', 'sigmoid', 'batch' or 'none', got {norm!r}")
         if branches not in ("both", "spatial", "channel"):
             raise ValueError(f"branches: expected 'both', 'spatial' or 'channel', got {branches!r}")
+        if affine not in ("released", "paper"):
+            raise ValueError(f"affine: expected 'released' or 'paper', got {affine!r}")
+        if backend not in get_args(Backend):
+            raise ValueError(f"backend: expected one of {', '.join(map(repr, get_args(Backend)))}, got {backend!r}")
         self.channels = channels
         self.kernel_size = kernel_size
         self.stride = stride
@@ -141,6 +149,9 @@ class DDF(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise ValueError(f"x: expected (B, {self.channels}, H, W), got {tuple(x.shape)}")
+        weight = (self.channel_branch[1] if self.spatial_branch is None else self.spatial_branch[0]).weight  # type: ignore[index]
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"x: expected {weight.dtype}, the layer's dtype, or autocast, got {x.dtype}")
         channel_filter, spatial_filter = self.filters(x)
         y = ddf(
             x,

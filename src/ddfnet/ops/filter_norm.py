@@ -15,8 +15,9 @@ def filter_norm(
         filters: any shape with K >= 2 taps along `dim`. Half types are normalised in float32.
         scale, shift: alpha and beta of Eq. 3, broadcast against `filters`; no shift is 0.
         dim: the dimension of the taps.
-        eps: added to the standard deviation, outside its root, as the authors' code does. A constant filter comes out
-            as `shift` and passes no gradient to `filters`.
+        eps: added to the standard deviation, outside its root, as the authors' code does. It guards against division by
+            zero and no more: of a filter whose taps are all equal, rounding noise is what gets normalised, and gradients
+            are of the order of scale / eps. So the convolution that predicts filters must not start at zero.
 
     Returns:
         The shape and dtype of `filters`.

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or absent, and that never run code when loaded."""
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile:
+        damaged = "no archive"
+    if damaged is not None:
+        raise ValueError(f"{path}: damaged or truncated checkpoint ({damaged})")
+    try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path}: holds more than tensors and plain data; refused, since loading it would run code"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}: damaged or truncated checkpoint ({str(error).splitlines()[0].split('. ')[0]})"
-        ) from None
+    except Exception as error:  # torch.load raises whatever the damage leads it to
+        raise ValueError(f"{path}: damaged checkpoint ({type(error).__name__})") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path}: expected a checkpoint with a state_dict")
     return checkpoint
@@ -52,7 +58,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Loads the weights of `path` into `model`; ValueError, in one sentence, where they are those of another."""
-    found, expected = load_checkpoint(path)["state_dict"], model.state_dict()
+    checkpoint = load_checkpoint(path)
+    classes = checkpoint.get("classes")
+    if classes is not None and classes != list(getattr(model, "classes", classes)):
+        raise ValueError(f"{path}: trained for other classes ({', '.join(classes[:5])}, ...) than those of the data")
+    found, expected = checkpoint["state_dict"], model.state_dict()
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [f"{name} is unknown" for name in found if name not in expected]
     problems += [

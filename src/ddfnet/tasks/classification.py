@@ -74,8 +74,12 @@ class Classification(lightning.LightningModule):
         )
         if self.hparams["channels_last"]:
             self.network = self.network.to(memory_format=torch.channels_last)
+        self.classes = splits.classes
         self.val_accuracy = MulticlassAccuracy(num_classes=classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes=classes, average="micro")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["classes"] = list(self.classes)
 
     def configure_model(self) -> None:
         self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
@@ -164,7 +168,7 @@ class ClassificationData(lightning.LightningDataModule):
         batch_size: images a step and device.
         image_size: side of the square crops of "image-folder", in pixels.
         augment: flips (and, for folders, crops) training images at random.
-        max_shift: "fashion-mnist" training images are shifted at random by up to so many pixels.
+        max_shift: "fashion-mnist" training images are shifted at random by up to so many pixels; folders' are cropped.
         workers: processes that load batches; 0 loads them in the training process.
         seed: of order and augmentation; None takes that of the run.
     """
@@ -176,13 +180,18 @@ class ClassificationData(lightning.LightningDataModule):
         batch_size: int = 64,
         image_size: int = 224,
         augment: bool = True,
-        max_shift: int = 1,
+        max_shift: int = 0,
         workers: int = 0,
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected an int >= 1, got {batch_size}")
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("image_size", image_size, 1),
+            ("workers", workers, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name}: expected an int >= {least}, got {value}")
         self.dataset, self.root, self.batch_size, self.image_size = dataset, root, batch_size, image_size
         self.augment, self.max_shift, self.workers, self.seed = augment, max_shift, workers, seed
         self._splits: Splits | None = None

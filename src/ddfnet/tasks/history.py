@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
+from pytorch_lightning.callbacks import Checkpoint
 
 from ddfnet.atomic import write_text
 
@@ -19,25 +20,28 @@ class SeedEachEpoch(lightning.Callback):
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        lightning.seed_everything((self.seed * 1_000_003 + trainer.current_epoch) % 2**32, verbose=False)
+        lightning.seed_everything(((self.seed * 1_000_003 + trainer.current_epoch) * 3 + 2) % 2**32, verbose=False)
 
 
 class History(lightning.Callback):
     """What was logged in each epoch, with its training time: kept in the checkpoints and written to `metrics.csv`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, metric: str, mode: str) -> None:
         self.path = path
+        self.metric, self.mode = metric, mode
         self.rows: list[dict[str, float]] = []
         self._seconds = 0.0
         self._images = 0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._seconds, self._images = 0.0, 0
-        self._since = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if batch_idx == 0:  # the first batch pays for what is done once: kernels compiled, memory taken
+            self._since = time.perf_counter()
+            return
         self._images += len(batch[0]) * trainer.world_size
         self._seconds = time.perf_counter() - self._since
 
@@ -61,8 +65,14 @@ class History(lightning.Callback):
         write_text(self.path, text.getvalue())
 
     @property
+    def best(self) -> dict[str, float]:
+        """The row of the first epoch whose metric none surpasses."""
+        sign = 1 if self.mode == "max" else -1
+        return max(self.rows, key=lambda row: sign * row[self.metric])
+
+    @property
     def images_per_second(self) -> float:
-        """Training images a second, over all epochs, validation left out."""
+        """Training images a second over all epochs, without their first batches and without validation."""
         seconds = sum(row["train_seconds"] for row in self.rows)
         return sum(row["train_images"] for row in self.rows) / seconds if seconds else 0.0
 
@@ -71,3 +81,18 @@ class History(lightning.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+
+
+class Checkpoints(Checkpoint):
+    """Writes `best.ckpt` (weights) when the history says so and then `last.ckpt` (everything), after each epoch.
+
+    What is best follows from the history, which the checkpoints hold, and from no path: a run folder can be moved.
+    """
+
+    def __init__(self, history: History, best: Path, last: Path) -> None:
+        self.history, self.best, self.last = history, best, last
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self.history.best is self.history.rows[-1]:
+            trainer.save_checkpoint(self.best, weights_only=True)
+        trainer.save_checkpoint(self.last)

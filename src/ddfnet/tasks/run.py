@@ -15,13 +15,13 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
 
 import ddfnet
 from ddfnet.atomic import write_text
 from ddfnet.tasks.checkpoints import WholeCheckpointIO, load_weights
-from ddfnet.tasks.history import History, SeedEachEpoch
+from ddfnet.tasks.history import Checkpoints, History, SeedEachEpoch
 from ddfnet.tasks.pictures import draw_curves
 
 
@@ -36,6 +36,11 @@ class RunFolder:
         self.metrics = path / "metrics.csv"
         self.summary = path / "summary.json"
         self.curves = path / "curves.png"
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of a run is here."""
+        return any(path.exists() for path in (self.config, self.last, self.best, self.metrics, self.summary))
 
     def read_summary(self) -> dict[str, Any] | None:
         """What the finished run wrote, None before it finished."""
@@ -70,25 +75,22 @@ def train(
     if epochs < 1:
         raise ValueError(f"epochs: expected an int >= 1, got {epochs}")
     prepare(model, data, seed)
-    metric, mode = model.monitor
-    history = History(folder.metrics)
-    every_epoch = {"save_on_train_epoch_end": True, "enable_version_counter": False, "dirpath": folder.path}
-    callbacks = [
-        SeedEachEpoch(seed),
-        history,
-        ModelCheckpoint(filename="best", monitor=metric, mode=mode, save_weights_only=True, **every_epoch),  # type: ignore[arg-type]
-        ModelCheckpoint(filename="last", **every_epoch),  # type: ignore[arg-type]
-    ]
+    history = History(folder.metrics, *model.monitor)
+    callbacks = [SeedEachEpoch(seed), history, Checkpoints(history, folder.best, folder.last)]
     trainer = make_trainer(
         {**(trainer_options or {}), "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks
     )
+    if trainer.world_size > 1:
+        raise ValueError(f"trainer.devices: expected one device, got {trainer.world_size}")
+    if not trainer.limit_val_batches:
+        raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
     resumed = str(folder.last) if folder.last.is_file() else None
     trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
 
     scores = evaluate(model, data, folder.best, trainer_options)
-    best = max(history.rows, key=lambda row: row[metric] if mode == "max" else -row[metric])
+    best = history.best
     summary = {
         **scores,
         **{name: value for name, value in best.items() if name.startswith("val_")},

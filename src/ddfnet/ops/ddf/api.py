@@ -89,7 +89,7 @@ def ddf(
         >>> ddfnet.ddf(x, channel_filter, spatial_filter).shape
         torch.Size([2, 64, 28, 28])
     """
-    check_types(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1)
+    check_types(x, channel_filter, spatial_filter, combine, backend, kernel_size, stride, dilation, 1)
     if backend == "reference" or (backend == "auto" and transforms.exporting_to_onnx()):
         x, channel_filter, spatial_filter = transforms.autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine)

@@ -50,13 +50,17 @@ class Geometry(NamedTuple):
         return self.batch, self.channels, self.out_height, self.out_width
 
 
-def check_types(x: object, channel_filter: object, spatial_filter: object, *options: object) -> None:
-    """TypeError for arguments that are no tensors or, of kernel_size, stride, dilation, scale_factor, no ints."""
+def check_types(
+    x: object, channel_filter: object, spatial_filter: object, combine: object, backend: object, *options: object
+) -> None:
+    """TypeError for arguments that are no tensors or strings or, of kernel_size, stride, dilation, scale_factor, no ints."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x: expected a torch.Tensor, got {type(x).__name__}")
     for name, value in (("channel_filter", channel_filter), ("spatial_filter", spatial_filter)):
         if value is not None and not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor or None, got {type(value).__name__}")
+    if not isinstance(combine, str) or not isinstance(backend, str):
+        raise TypeError(f"combine, backend: expected strings, got {combine!r} and {backend!r}")
     for name, value in zip(("kernel_size", "stride", "dilation", "scale_factor"), options, strict=True):
         if (not isinstance(value, int) or isinstance(value, bool)) and not (value is None and name == "kernel_size"):
             raise TypeError(f"{name}: expected an int, got {value!r}")

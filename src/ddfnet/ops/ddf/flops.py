@@ -73,17 +73,22 @@ def _register_formulas() -> None:
 class _RegisterOnImport:
     """Finds only the FLOP counter's module, with the ordinary loader, and registers the formulas once it has run."""
 
+    def __init__(self) -> None:
+        self.searching = False
+
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != _MODULE:
+        if name != _MODULE or self.searching:
             return None
-        sys.meta_path.remove(self)
+        self.searching = True
         spec = importlib.util.find_spec(name)
+        self.searching = False
         if spec is None or spec.loader is None:
             return spec
         run = spec.loader.exec_module
 
         def run_and_register(module: ModuleType) -> None:
             run(module)
+            sys.meta_path.remove(self)
             _register_formulas()
 
         spec.loader.exec_module = run_and_register  # type: ignore[method-assign]

@@ -15,7 +15,6 @@ see. An eager call that needs gradients goes through an `autograd.Function` arou
 do not work, it goes through one written in the style they ask for, the slowest.
 """
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -50,7 +49,6 @@ def exporting_to_onnx() -> bool:
 # Autograd
 
 
-@cache
 def _op(name: str) -> Any:
     return getattr(torch.ops.ddfnet, name).default
 

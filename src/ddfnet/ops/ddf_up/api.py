@@ -44,7 +44,9 @@ def ddf_up(
         >>> ddfnet.ddf_up(x, None, spatial_filter).shape
         torch.Size([1, 32, 20, 24])
     """
-    check_types(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor)
+    if scale_factor == 1 and isinstance(channel_filter, Tensor) and channel_filter.dim() == 5:
+        channel_filter = channel_filter.squeeze(1)
+    check_types(x, channel_filter, spatial_filter, combine, backend, kernel_size, 1, dilation, scale_factor)
     if backend == "reference" or (backend == "auto" and transforms.exporting_to_onnx()):
         x, channel_filter, spatial_filter = transforms.autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor, combine)
