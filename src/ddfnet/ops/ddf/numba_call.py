@@ -6,6 +6,7 @@ the interpreter lock around it, and threads can split the items as they like.
 """
 
 import ctypes
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba as _numba
@@ -103,4 +104,13 @@ class Call(NamedTuple):
 
 RECORD = from_dtype(np.dtype([(name, np.int64) for name in Call._fields]))
 SIGNATURE = types.void(types.CPointer(RECORD), types.int64, types.int64, types.int64)
+_OPTIONS = {"error_model": "numpy"}  # no check of divisors: none is ever 0
 CTYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+
+
+def compile_kernel(kernel: Callable[..., None]) -> Any:
+    """Compiles a kernel or takes it from numba's cache on disk, beside the source or, as numba does, in the user's cache."""
+    try:
+        return numba.cfunc(SIGNATURE, cache=True, **_OPTIONS)(kernel)
+    except (RuntimeError, OSError):  # no folder to write to, a full disk
+        return numba.cfunc(SIGNATURE, **_OPTIONS)(kernel)

@@ -12,9 +12,9 @@ rows and filters around stays in the first-level cache. The channel filters are 
 
 from typing import Any
 
-from numba import cfunc, njit
+from numba import njit
 
-from ddfnet.ops.ddf.numba_call import SIGNATURE, carray
+from ddfnet.ops.ddf.numba_call import carray, compile_kernel
 from ddfnet.ops.ddf.numba_simd import (
     compute_code,
     copy_rows,
@@ -213,7 +213,7 @@ def make_forward(
                         vectors, own, pitch, p.x_c, out, r * p.y_w, p.y_c, scratch + p.outs, spare,
                     )  # fmt: skip
 
-    return cfunc(SIGNATURE, cache=True)(forward)
+    return compile_kernel(forward)
 
 
 def make_backward(
@@ -372,7 +372,7 @@ def make_backward(
                                 c * p.y_c, c * size, out, per_head,
                             )  # fmt: skip
 
-    return cfunc(SIGNATURE, cache=True)(backward)
+    return compile_kernel(backward)
 
 
 def make_reduce(code: int, source: int) -> Any:
@@ -405,4 +405,4 @@ def make_reduce(code: int, source: int) -> Any:
                                 total += read(computed, first + block * item + c * size)
                             write(code, out + c * p.grad_channel_c, total)
 
-    return cfunc(SIGNATURE, cache=True)(reduce)
+    return compile_kernel(reduce)

@@ -12,9 +12,9 @@ staged as s*s planes, upsampled outputs as r*r planes, one for each phase; then 
 
 from typing import Any
 
-from numba import cfunc, njit
+from numba import njit
 
-from ddfnet.ops.ddf.numba_call import SIGNATURE, carray
+from ddfnet.ops.ddf.numba_call import carray, compile_kernel
 from ddfnet.ops.ddf.numba_simd import (
     compute_code,
     copy_rows,
@@ -206,7 +206,7 @@ def make_forward(code: int, combine: int, has_channel: bool, has_spatial: bool, 
                                     out + each * p.y_c, r * p.y_h, r * p.y_w, rows, p.columns,
                                 )  # fmt: skip
 
-    return cfunc(SIGNATURE, cache=True)(forward)
+    return compile_kernel(forward)
 
 
 def make_backward(
@@ -421,4 +421,4 @@ def make_backward(
                                 out, r * p.grad_spatial_h, r * p.grad_spatial_w, rows, p.columns,
                             )  # fmt: skip
 
-    return cfunc(SIGNATURE, cache=True)(backward)
+    return compile_kernel(backward)
