@@ -59,7 +59,7 @@ def make_parser(prog: str, usage: str, description: str) -> ArgumentParser:
         "--config", action="config", help=f"recipe or YAML file; the recipes: {', '.join(recipes.names())}"
     )
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of weights, order and augmentation")
-    parser.add_argument("--epochs", type=PositiveInt, default=12, help="passes over the training images")
+    parser.add_argument("--epochs", type=PositiveInt, default=18, help="passes over the training images")
     parser.add_argument("--model", type=LightningModule, required=True, help="the task and its network")
     parser.add_argument("--data", type=LightningDataModule, required=True, help="the data of the task")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=OWN_TRAINER_OPTIONS)
