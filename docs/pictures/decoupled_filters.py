@@ -1,6 +1,6 @@
 """Draws `decoupled_filters.png`, the README's picture of what DDF does, from the filters of a trained network.
 
-    uv run ddfnet train && uv run python docs/pictures/decoupled_filters.py runs/ddf_resnet_mini-seed0
+uv run ddfnet train && uv run python docs/pictures/decoupled_filters.py runs/ddf_resnet_mini-seed0
 """
 
 import sys
