@@ -42,6 +42,7 @@ def test_layers(model: nn.Module, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_a_network_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mini.onnx"
     assert main(["export", "ddf_resnet_mini", "--onnx", str(path), "--input-shape", "1", "3", "32", "32"]) == 0
