@@ -1,11 +1,10 @@
 """What the host tells a CPU kernel: sizes, addresses, byte strides and where each piece of scratch begins.
 
-Every kernel has the one signature `kernel(call, scratch, start, stop)`: the address of these numbers, that of the
-thread's scratch, and the work items to do. So a call from Python costs a microsecond whatever it says, ctypes gives up
-the interpreter lock around it, and threads can split the items as they like.
+Every kernel has the one signature `kernel(call)`, the address of these numbers, which is what OpenMP's threads can be
+given. It takes a part of the scratch for itself, then one work item after another until none is left, both by counting
+up numbers that all threads see; so any number of threads can call it at once, and one that is held up does less.
 """
 
-import ctypes
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -76,6 +75,12 @@ class Call(NamedTuple):
     grad_spatial_h: int
     grad_spatial_w: int
     partial: int  # per work item, the channel filter's gradient of that item
+    threads_begun: int  # addresses of numbers that threads count up; 0 at the start
+    items_begun: int
+    sums_begun: int  # of the channel filter's gradient
+    items: int
+    scratch: int  # address of the first thread's
+    scratch_bytes: int  # of a thread
     # Offsets into a thread's scratch, in bytes.
     sources: int  # table of addresses, one per tap
     x_sources: int
@@ -103,9 +108,8 @@ class Call(NamedTuple):
 
 
 RECORD = from_dtype(np.dtype([(name, np.int64) for name in Call._fields]))
-SIGNATURE = types.void(types.CPointer(RECORD), types.int64, types.int64, types.int64)
+SIGNATURE = types.void(types.CPointer(RECORD))
 _OPTIONS = {"error_model": "numpy"}  # no check of divisors: none is ever 0
-CTYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
 
 def compile_kernel(kernel: Callable[..., None]) -> Any:

@@ -22,6 +22,7 @@ from ddfnet.ops.ddf.numba_simd import (
     fill_zero,
     filter_gradients_tile,
     read,
+    take_next,
     weighted_sum,
     weighted_sum_tile,
     write,
@@ -171,9 +172,10 @@ def make_forward(
     computed, element = compute_code(code), element_size(code)
     size = element_size(computed)
 
-    def forward(call, scratch, start, stop):
+    def forward(call):
         _ = source
         p = carray(call, 1)[0]
+        scratch = p.scratch + take_next(p.threads_begun) * p.scratch_bytes
         r, stride, kernel_size = p.scale, p.stride, k or p.kernel_size
         taps = kernel_size * kernel_size
         padding = kernel_size // 2 * p.dilation
@@ -183,7 +185,10 @@ def make_forward(
         fill_zero(scratch + p.scalars, p.heads * p.row_scalars)
         fill_zero(zeros, pitch)
         staged = -1
-        for item in range(start, stop):
+        for _ in range(p.items):
+            item = take_next(p.items_begun)
+            if item >= p.items:
+                break
             b = item // p.blocks
             first = item % p.blocks * p.block
             if has_channel and b != staged:
@@ -240,9 +245,10 @@ def make_backward(
     size = element_size(computed)
     filter_tile = FILTER_TILE if k <= 5 else 1
 
-    def backward(call, scratch, start, stop):
+    def backward(call):
         _ = source
         p = carray(call, 1)[0]
+        scratch = p.scratch + take_next(p.threads_begun) * p.scratch_bytes
         r, stride = p.scale, p.stride
         channels = p.channels
         taps = k * k
@@ -261,7 +267,10 @@ def make_backward(
         staged = -1
         fill_zero(scalars, p.heads * p.row_scalars)
         fill_zero(zeros, pitch)
-        for item in range(start, stop):
+        for _ in range(p.items):
+            item = take_next(p.items_begun)
+            if item >= p.items:
+                break
             b = item // p.blocks
             first = item % p.blocks * p.block
             last = min(first + p.block, p.rows)
@@ -376,33 +385,29 @@ def make_backward(
 
 
 def make_reduce(code: int, source: int) -> Any:
-    """grad_channel_filter of samples start to stop from the sums (blocks, phases, K, C) of their work items."""
+    """grad_channel_filter from the sums (blocks, phases, K, C) of each sample's work items."""
     computed = compute_code(code)
     size = element_size(computed)
 
-    def reduce(call, scratch, start, stop):
+    def reduce(call):
         _ = source
         p = carray(call, 1)[0]
-        k = p.kernel_size
-        channels = p.channels
-        item = p.phases * k * k * channels * size
-        for b in range(start, stop):
-            for phase in range(p.phases):
-                for u in range(k):
-                    for v in range(k):
-                        row = ((phase * k + u) * k + v) * channels * size
-                        first = p.partial + b * p.blocks * item + row
-                        out = (
-                            p.grad_channel
-                            + b * p.grad_channel_b
-                            + phase * p.grad_channel_p
-                            + u * p.grad_channel_u
-                            + v * p.grad_channel_v
-                        )
-                        for c in range(channels):
-                            total: Any = read(computed, first + c * size)
-                            for block in range(1, p.blocks):
-                                total += read(computed, first + block * item + c * size)
-                            write(code, out + c * p.grad_channel_c, total)
+        k, channels = p.kernel_size, p.channels
+        rows = p.phases * k * k  # of a sample
+        pitch = channels * size
+        for _ in range(p.batch * rows):
+            row = take_next(p.sums_begun)
+            if row >= p.batch * rows:
+                break
+            b, tap = row // rows, row % rows
+            phase, u, v = tap // (k * k), tap // k % k, tap % k
+            first = p.partial + (b * p.blocks * rows + tap) * pitch
+            out = p.grad_channel + b * p.grad_channel_b + phase * p.grad_channel_p
+            out += u * p.grad_channel_u + v * p.grad_channel_v
+            for c in range(channels):
+                total: Any = read(computed, first + c * size)
+                for block in range(1, p.blocks):
+                    total += read(computed, first + block * rows * pitch + c * size)
+                write(code, out + c * p.grad_channel_c, total)
 
     return compile_kernel(reduce)

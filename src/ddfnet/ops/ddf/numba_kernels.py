@@ -30,6 +30,7 @@ _SERIAL_BELOW = 200_000  # multiply-adds that are not worth a second thread
 _BLOCK_LANES = 1024  # of a staged block in NCHW, large enough for long reads, small enough for the second-level cache
 _GROUP_LANES = 2048  # of channels staged together: loads of what was just stored wait, unless other work lies between
 _TENSORS = ("x", "y", "channel", "spatial", "grad_x", "grad_channel", "grad_spatial")
+_COUNTERS = ("threads_begun", "items_begun", "sums_begun")
 _AXES = ("bchw", "bchw", "bpcuv", "bgthw", "bchw", "bpcuv", "bgthw")
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 Strides = tuple[int, ...] | None
@@ -97,41 +98,30 @@ class _Plan:
 
     kernel: Any
     reduce: Any  # adds up the channel filter's gradient; None where it is not asked for
-    call: "array[int]"
-    addresses: tuple[int, ...]  # where in `call` the tensors' addresses belong
-    partial: int  # where that of the blocks' sums does
+    call: "array[int]"  # ends in the numbers that threads count up
+    tensors: tuple[int, ...]  # where in `call` the tensors' addresses belong
+    counters: tuple[int, ...]  # those of the numbers
+    partial: int  # that of the blocks' sums
+    scratch: int
     partial_bytes: int
     scratch_bytes: int  # of a thread
-    samples: int
-    items: int
     serial: bool
 
     def run(self, tensors: tuple[Tensor | None, ...]) -> None:
         call = self.call[:]
-        for index, tensor in zip(self.addresses, tensors, strict=True):
+        for index, tensor in zip(self.tensors, tensors, strict=True):
             if tensor is not None:
                 call[index] = tensor.data_ptr()
-        shares = 1 if self.serial else min(self.items, torch.get_num_threads())
-        size = self.scratch_bytes
-        buffer = torch.empty(self.partial_bytes + size * shares + 64, dtype=torch.uint8)
+        threads = 1 if self.serial else torch.get_num_threads()
+        buffer = torch.empty(self.partial_bytes + self.scratch_bytes * threads + 64, dtype=torch.uint8)
         base = -(-buffer.data_ptr() // 64) * 64
-        call[self.partial] = base
-        scratch = base + self.partial_bytes
-        address, _ = call.buffer_info()
-        _share(self.kernel, address, scratch, size, self.items, shares)
+        call[self.partial], call[self.scratch] = base, base + self.partial_bytes
+        address, length = call.buffer_info()
+        for number, index in enumerate(self.counters, length - len(self.counters)):
+            call[index] = address + number * 8
+        numba_threads.run(self.kernel, address, threads)
         if self.reduce is not None:
-            _share(self.reduce, address, scratch, 0, self.samples, min(self.samples, shares))
-
-
-def _share(kernel: Any, call: int, scratch: int, size: int, items: int, shares: int) -> None:
-    if shares == 1:
-        kernel(call, scratch, 0, items)
-        return
-
-    def share(index: int) -> None:
-        kernel(call, scratch + index * size, items * index // shares, items * (index + 1) // shares)
-
-    numba_threads.run(share, shares)
+            numba_threads.run(self.reduce, address, threads)
 
 
 @lru_cache(maxsize=1024)
@@ -176,6 +166,7 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
         "blocks": -(-rows // sizes["block"]),
         **sizes,
     }
+    items = g.batch * fields["blocks"]
     for tensor, axes, stride in zip(_TENSORS, _AXES, strides, strict=True):
         if stride is not None:
             filled = stride if len(stride) == len(axes) else (stride[0], 0, *stride[1:])
@@ -184,18 +175,18 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
     for section, length in sections.items():
         fields[section] = scratch
         scratch += -(-length // 64) * 64
-    items = g.batch * fields["blocks"]
+    fields |= {"items": items, "scratch_bytes": scratch}
     partial_bytes = items * phases * g.taps * g.channels * size if needs_channel else 0
     return _Plan(
         kernel=_kernel(layout, name, code, combine, has_channel, has_spatial, *options),
         reduce=_kernel("channels_last", "reduce", code) if needs_channel else None,
-        call=array("q", [fields.get(field, 0) for field in Call._fields]),
-        addresses=tuple(Call._fields.index(tensor) for tensor in _TENSORS),
+        call=array("q", [fields.get(field, 0) for field in Call._fields] + [0] * len(_COUNTERS)),
+        tensors=tuple(Call._fields.index(tensor) for tensor in _TENSORS),
+        counters=tuple(Call._fields.index(counter) for counter in _COUNTERS),
         partial=Call._fields.index("partial"),
+        scratch=Call._fields.index("scratch"),
         partial_bytes=-(-partial_bytes // 64) * 64,
         scratch_bytes=scratch,
-        samples=g.batch,
-        items=items,
         serial=g.batch * g.channels * g.out_height * g.out_width * g.taps < _SERIAL_BELOW,
     )
 
@@ -259,15 +250,12 @@ def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], 
 
 @cache
 def _kernel(layout: str, name: str, code: int, *options: int) -> Any:
-    """The compiled kernel, called with the addresses of a `Call` and of scratch and a range of work items."""
+    """The compiled kernel, called with the address of a `Call`."""
     from ddfnet.ops.ddf import numba_channels_last, numba_nchw
-    from ddfnet.ops.ddf.numba_call import CTYPE
 
     module = numba_channels_last if layout == "channels_last" else numba_nchw
     compiled = getattr(module, f"make_{name}")(code, *options, _source())
-    function = CTYPE(compiled.address)
-    function.compiled = compiled  # type: ignore[attr-defined]  # owns the code
-    return function
+    return numba_threads.Kernel(compiled, compiled.address)
 
 
 @cache

@@ -23,6 +23,7 @@ from ddfnet.ops.ddf.numba_simd import (
     filter_gradients_tile,
     read,
     read_address,
+    take_next,
     weighted_sum,
     weighted_sum_tile,
     write,
@@ -137,9 +138,10 @@ def make_forward(code: int, combine: int, has_channel: bool, has_spatial: bool, 
     element, size = element_size(code), element_size(computed)
     items = TILE if k else 1
 
-    def forward(call, scratch, start, stop):
+    def forward(call):
         _ = source
         p = carray(call, 1)[0]
+        scratch = p.scratch + take_next(p.threads_begun) * p.scratch_bytes
         r = p.scale
         pitch, lanes = p.pitch, p.lanes
         taps = p.kernel_size * p.kernel_size
@@ -151,7 +153,10 @@ def make_forward(code: int, combine: int, has_channel: bool, has_spatial: bool, 
         image = p.stride * p.stride * p.plane * size
         group = p.group * items
         _point_taps(p, items, size, planes, filters, sources, vectors)
-        for item in range(start, stop):
+        for _ in range(p.items):
+            item = take_next(p.items_begun)
+            if item >= p.items:
+                break
             b = item // p.blocks
             first = item % p.blocks * p.block
             rows = min(p.block, p.rows - first)
@@ -233,9 +238,10 @@ def make_backward(
     needs_filters = needs_channel or needs_spatial
     weighs = has_spatial and needs_channel and has_channel and combine == 0  # with the spatial filter
 
-    def backward(call, scratch, start, stop):
+    def backward(call):
         _ = source
         p = carray(call, 1)[0]
+        scratch = p.scratch + take_next(p.threads_begun) * p.scratch_bytes
         r, stride = p.scale, p.stride
         pitch, lanes, grad_plane = p.pitch, p.lanes, p.grad_plane
         taps = k * k
@@ -260,7 +266,10 @@ def make_backward(
                     write_address(sources + place * 8, grad_planes + each * grad_image + at * size)
         if weighs:
             fill_zero(filters, r * r * taps * lanes * size)
-        for item in range(start, stop):
+        for _ in range(p.items):
+            item = take_next(p.items_begun)
+            if item >= p.items:
+                break
             b = item // p.blocks
             first = item % p.blocks * p.block
             rows = min(p.block, p.rows - first)

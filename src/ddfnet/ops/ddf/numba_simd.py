@@ -499,6 +499,12 @@ def read_address(b: Any, address: Any) -> int:
 
 
 @_emits
+def take_next(b: Any, address: Any) -> int:
+    """The int64 at `address`, which grows by one: a different one for every thread that asks."""
+    return b.atomic_rmw("add", b.inttoptr(address, _INT64.as_pointer()), _constant(1), "monotonic")
+
+
+@_emits
 def write_address(b: Any, address: Any, value: Any) -> None:
     """Writes an int64, an entry of a table of addresses."""
     b.store(value, b.inttoptr(address, _INT64.as_pointer()))
