@@ -16,6 +16,7 @@ from numba import njit
 
 from ddfnet.ops.ddf.numba_call import carray, compile_kernel
 from ddfnet.ops.ddf.numba_simd import (
+    add_lanes,
     compute_code,
     copy_rows,
     element_size,
@@ -23,6 +24,7 @@ from ddfnet.ops.ddf.numba_simd import (
     filter_gradients_tile,
     read,
     take_next,
+    transpose,
     weighted_sum,
     weighted_sum_tile,
     write,
@@ -30,24 +32,54 @@ from ddfnet.ops.ddf.numba_simd import (
 )
 
 FILTER_TILE = 4  # pixels of `filter_gradients_tile`, whose sums fit the registers
-CHANNELS = 128  # done at once
+CHANNELS = 512  # done at once
 
 
 @njit(inline="always")
-def _stage_channel_filter(code, computed, size, p, b, out):
+def _stage_channel_filter(code, computed, size, element, p, b, out):
     """The channel filters of sample b as (phases, K, C) of the computing type."""
-    k = p.kernel_size
+    k, channels = p.kernel_size, p.channels
+    pitch = channels * size
+    dense = p.channel_v == element and p.channel_u == k * element
     for phase in range(p.phases):
-        for u in range(k):
-            for v in range(k):
-                source = p.channel + b * p.channel_b + phase * p.channel_p + u * p.channel_u + v * p.channel_v
-                place = out + (phase * k * k + u * k + v) * p.channels * size
-                if p.channel_c == size and code == computed:
-                    copy_rows(code, computed, source, 0, place, 0, 1, p.channels)
-                else:
-                    channel_c, channels = p.channel_c, p.channels
-                    for c in range(channels):
-                        write(computed, place + c * size, read(code, source + c * channel_c))
+        first = p.channel + b * p.channel_b + phase * p.channel_p
+        own = out + phase * k * k * pitch
+        if dense:
+            transpose(code, computed, first, p.channel_c, own, pitch, channels, k * k)
+        else:
+            for u in range(k):
+                for v in range(k):
+                    source, place = first + u * p.channel_u + v * p.channel_v, own + (u * k + v) * pitch
+                    if p.channel_c == element:
+                        copy_rows(code, computed, source, 0, place, 0, 1, channels)
+                    else:
+                        channel_c = p.channel_c
+                        for c in range(channels):
+                            write(computed, place + c * size, read(code, source + c * channel_c))
+
+
+@njit(inline="always")
+def _to_channels_last(code, computed, size, element, image, stride_c, stride_h, first, rows, width, channels, out):
+    """Rows `first` to `first + rows` of an NCHW image as (rows, width, C) of the computing type."""
+    pitch = channels * size
+    if stride_h == width * element:
+        transpose(code, computed, image + first * stride_h, stride_c, out, pitch, channels, rows * width)
+    else:
+        for row in range(rows):
+            source = image + (first + row) * stride_h
+            transpose(code, computed, source, stride_c, out + row * width * pitch, pitch, channels, width)
+
+
+@njit(inline="always")
+def _from_channels_last(code, computed, size, element, source, image, stride_c, stride_h, first, rows, width, channels):
+    """The reverse of `_to_channels_last`."""
+    pitch = channels * size
+    if stride_h == width * element:
+        transpose(computed, code, source, pitch, image + first * stride_h, stride_c, rows * width, channels)
+    else:
+        for row in range(rows):
+            out = image + (first + row) * stride_h
+            transpose(computed, code, source + row * width * pitch, pitch, out, stride_c, width, channels)
 
 
 @njit(inline="always")
@@ -79,6 +111,8 @@ def _read_filters(code, computed, size, element, p, k, first, stride_w, columns,
     taps = k * k
     if p.spatial_t == element:
         copy_rows(code, computed, first, stride_w, scalars, taps * size, columns, taps)
+    elif stride_w == element:
+        transpose(code, computed, first, p.spatial_t, scalars, taps * size, taps, columns)
     else:
         step = p.spatial_t
         for column in range(columns):
@@ -192,7 +226,7 @@ def make_forward(
             b = item // p.blocks
             first = item % p.blocks * p.block
             if has_channel and b != staged:
-                _stage_channel_filter(code, computed, size, p, b, filters)
+                _stage_channel_filter(code, computed, size, element, p, b, filters)
                 staged = b
             for row in range(first, min(first + p.block, p.rows)):
                 _point_taps(
@@ -276,7 +310,7 @@ def make_backward(
             last = min(first + p.block, p.rows)
             grad_image = p.y + b * p.y_b
             if has_channel and b != staged:
-                _stage_channel_filter(code, computed, size, p, b, filters)
+                _stage_channel_filter(code, computed, size, element, p, b, filters)
                 staged = b
             partial = p.partial + item * p.phases * taps * pitch
             if needs_channel:
@@ -324,9 +358,13 @@ def make_backward(
                                 own_sums = sums + head * p.row_scalars
                                 out = p.grad_spatial + b * p.grad_spatial_b + head * p.grad_spatial_g
                                 out += y_row * p.grad_spatial_h + y_column * p.grad_spatial_w
+                                pixel = r * p.grad_spatial_w
                                 if p.grad_spatial_t == element:
-                                    pixel = r * p.grad_spatial_w
                                     copy_rows(computed, code, own_sums, taps * size, out, pixel, p.columns, taps)
+                                elif pixel == element:
+                                    transpose(
+                                        computed, code, own_sums, taps * size, out, p.grad_spatial_t, p.columns, taps
+                                    )
                                 else:
                                     for column in range(p.columns):
                                         for t in range(taps):
@@ -387,27 +425,30 @@ def make_backward(
 def make_reduce(code: int, source: int) -> Any:
     """grad_channel_filter from the sums (blocks, phases, K, C) of each sample's work items."""
     computed = compute_code(code)
-    size = element_size(computed)
+    size, element = element_size(computed), element_size(code)
 
     def reduce(call):
         _ = source
         p = carray(call, 1)[0]
         k, channels = p.kernel_size, p.channels
-        rows = p.phases * k * k  # of a sample
-        pitch = channels * size
-        for _ in range(p.batch * rows):
-            row = take_next(p.sums_begun)
-            if row >= p.batch * rows:
+        taps, pitch = k * k, channels * size
+        block = p.phases * taps * pitch  # bytes of a work item's sums
+        dense = p.grad_channel_v == element and p.grad_channel_u == k * element
+        for _ in range(p.batch * p.phases):
+            n = take_next(p.sums_begun)
+            if n >= p.batch * p.phases:
                 break
-            b, tap = row // rows, row % rows
-            phase, u, v = tap // (k * k), tap // k % k, tap % k
-            first = p.partial + (b * p.blocks * rows + tap) * pitch
+            b, phase = n // p.phases, n % p.phases
+            sums = p.partial + b * p.blocks * block + phase * taps * pitch
+            for other in range(1, p.blocks):
+                add_lanes(computed, sums + other * block, sums, taps * channels)
             out = p.grad_channel + b * p.grad_channel_b + phase * p.grad_channel_p
-            out += u * p.grad_channel_u + v * p.grad_channel_v
-            for c in range(channels):
-                total: Any = read(computed, first + c * size)
-                for block in range(1, p.blocks):
-                    total += read(computed, first + block * rows * pitch + c * size)
-                write(code, out + c * p.grad_channel_c, total)
+            if dense:
+                transpose(computed, code, sums, pitch, out, p.grad_channel_c, taps, channels)
+            else:
+                for t in range(taps):
+                    for c in range(channels):
+                        place = out + t // k * p.grad_channel_u + t % k * p.grad_channel_v + c * p.grad_channel_c
+                        write(code, place, read(computed, sums + t * pitch + c * size))
 
     return compile_kernel(reduce)

@@ -26,6 +26,7 @@ from ddfnet.ops.ddf.checks import Geometry
 
 _CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _UNROLLED = 7  # the largest kernel whose taps the forward kernel writes out
+_TILES = (4, 7)  # channels_last: pixels done together, of which the one that lacks the fewest is taken
 _SERIAL_BELOW = 200_000  # multiply-adds that are not worth a second thread
 _BLOCK_LANES = 1024  # of a staged block in NCHW, large enough for long reads, small enough for the second-level cache
 _GROUP_LANES = 2048  # of channels staged together: loads of what was just stored wait, unless other work lies between
@@ -139,9 +140,9 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
 
     options: tuple[int, ...] = (k,)
     if channels_last:
-        wide = columns >= _UNROLLED and columns % 4 in (0, 3) and g.channels // g.heads >= 64
-        options = (k, 1 if g.stride == 1 and g.dilation == 1 else k, (4 if wide else 2) if k else 1)
-        sizes, sections = _plan_channels_last(g, phases, size, backward)
+        items = min(_TILES, key=lambda tile: -columns % tile) if k else 1
+        options = (k, 1 if g.stride == 1 and g.dilation == 1 else k, items)
+        sizes, sections = _plan_channels_last(g, phases, size, backward, items)
     else:
         sizes, sections = _plan_nchw(g, size, backward)
     if backward:
@@ -191,17 +192,19 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
     )
 
 
-def _plan_channels_last(g: Geometry, phases: int, size: int, backward: bool) -> tuple[dict[str, int], dict[str, int]]:
+def _plan_channels_last(
+    g: Geometry, phases: int, size: int, backward: bool, items: int
+) -> tuple[dict[str, int], dict[str, int]]:
     """Sizes of a `Call`, and bytes of each section of a thread's scratch."""
     rows, columns = g.grid
     entries = g.taps * g.scale_factor**2
-    tiled = -(-max(columns, g.width) // 4) * 4  # pixels of a row in whole tiles
+    tiled = max(columns, g.width) + max(_TILES)  # pixels of a row, in whole tiles
     row_scalars = tiled * entries * size
     sections = {
         "sources": tiled * entries * 8,
         "vectors": entries * 8,
         "grads": 4 * 8,
-        "outs": 4 * 8,
+        "outs": items * 8,
         "scalars": g.heads * row_scalars,
         "sums": g.heads * row_scalars if backward else 0,
         "filters": phases * g.taps * g.channels * size,

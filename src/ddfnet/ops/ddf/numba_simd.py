@@ -475,6 +475,71 @@ def copy_rows(
 
 
 @_emits
+def add_lanes(b: Any, code: int, source: Any, out: Any, count: Any) -> None:
+    """out[lane] += source[lane]."""
+
+    def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
+        at = _scaled(b, indices[0], _BYTES[code])
+        place = b.add(out, at)
+        lanes.store(lanes.add(lanes.load(place, code), lanes.load(b.add(source, at), code)), place, code)
+        return []
+
+    _lane_loops(b, code, count, 1, [], body)
+
+
+@_emits
+def transpose(
+    b: Any, code: int, out_code: int, source: Any, pitch: Any, out: Any, out_pitch: Any, rows: Any, columns: Any
+) -> None:
+    """out[column][row] = source[row][column], converted from elements of one code to another's.
+
+    Square blocks of a vector's lanes are loaded by row, transposed in registers and stored by column; pitches are the
+    bytes from one row to the next.
+    """
+    lanes = VECTOR_BYTES // _BYTES[compute_code(code)]
+    row = _Loop(b, _constant(0), rows, lanes, [])
+    column = _Loop(b, _constant(0), columns, lanes, [])
+    rows_left, columns_left = b.sub(rows, row.index), b.sub(columns, column.index)
+    full = b.and_(b.icmp_signed(">=", rows_left, _constant(lanes)), b.icmp_signed(">=", columns_left, _constant(lanes)))
+    first = b.add(b.add(source, b.mul(row.index, pitch)), _scaled(b, column.index, _BYTES[code]))
+    to = b.add(b.add(out, b.mul(column.index, out_pitch)), _scaled(b, row.index, _BYTES[out_code]))
+    with b.if_else(full) as (then, otherwise):
+        with then:
+            whole = _Lanes(b, code, lanes)
+            block = [whole.load(b.add(first, b.mul(pitch, _constant(i))), code) for i in range(lanes)]
+            for i, vector in enumerate(_transposed(b, block, lanes)):
+                whole.store(vector, b.add(to, b.mul(out_pitch, _constant(i))), out_code)
+        with otherwise:
+            within, across = _Lanes(b, code, lanes, columns_left), _Lanes(b, code, lanes, rows_left)
+            block = []
+            for i in range(lanes):  # the last row again for those that are not there
+                last = b.icmp_signed("<", rows_left, _constant(i + 1))
+                at = b.select(last, b.sub(rows_left, _constant(1)), _constant(i))
+                block.append(within.load(b.add(first, b.mul(pitch, at)), code))
+            for i, vector in enumerate(_transposed(b, block, lanes)):
+                with b.if_then(b.icmp_signed(">", columns_left, _constant(i))):
+                    across.store(vector, b.add(to, b.mul(out_pitch, _constant(i))), out_code)
+    column.close([])
+    row.close([])
+
+
+def _transposed(b: Any, block: list[Any], lanes: int) -> list[Any]:
+    """The columns of a square of vectors: quarters of ever larger squares change places."""
+    step = 1
+    while step < lanes:
+        low = [lane if not lane & step else lanes + lane - step for lane in range(lanes)]
+        high = [lane + step if not lane & step else lanes + lane for lane in range(lanes)]
+        for i in range(lanes):
+            if not i & step:
+                above, below = block[i], block[i + step]
+                for place, order in ((i, low), (i + step, high)):
+                    indices = ir.Constant(ir.VectorType(_INT32, lanes), order)
+                    block[place] = b.shuffle_vector(above, below, indices)
+        step *= 2
+    return block
+
+
+@_emits
 def fill_zero(b: Any, address: Any, size: Any) -> None:
     """Zeroes `size` bytes."""
     _cgutils.memset(b, b.inttoptr(address, ir.IntType(8).as_pointer()), size, 0)
