@@ -58,6 +58,23 @@ def test_nchw_blocks(case: OpCase) -> None:
     assert_close_to_oracle("numba", case, torch.float32, NCHW)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        OpCase(2, 20, 9, 7),  # channels and pixels that leave parts of a square
+        OpCase(1, 64, 40, 41),  # blocks of rows and their neighbours
+        OpCase(1, 40, 9, 6, heads=2, stride=2),
+        OpCase(1, 16, 6, 7, dilation=9),  # no tap of another row
+        OpCase(1, 16, 4, 5, scale_factor=2),
+    ],
+    ids=str,
+)
+def test_nchw_transposed(case: OpCase, dtype: torch.dtype) -> None:
+    """Maps whose channels fill vectors go through the kernels of channels_last."""
+    assert_close_to_oracle("numba", case, dtype, NCHW)
+
+
 @pytest.mark.parametrize("x_format", [NCHW, CHANNELS_LAST], ids=["nchw", "nhwc"])
 def test_mixed_memory_formats(x_format: torch.memory_format) -> None:
     """x in one format, the spatial filter and the output's gradient in the other; part of a channels_last map as x."""

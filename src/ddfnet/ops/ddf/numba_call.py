@@ -98,6 +98,10 @@ class Call(NamedTuple):
     grads: int  # table of the addresses of a tile's output gradients
     outs: int  # table of the addresses of a tile's results
     windows: int  # NCHW: table of the parts of x to stage
+    x_rows: int  # channels_last: the rows of NCHW tensors that a work item needs, transposed
+    y_rows: int
+    grad_x_rows: int
+    pixel: int  # bytes of a transposed pixel
     row_scalars: int  # channels_last: bytes of the scalars of a row of pixels
     group: int  # NCHW: tiles staged at once
     # Sizes of staged planes, in lanes.

@@ -38,8 +38,7 @@ CHANNELS = 512  # done at once
 @njit(inline="always")
 def _stage_channel_filter(code, computed, size, element, p, b, out):
     """The channel filters of sample b as (phases, K, C) of the computing type."""
-    k, channels = p.kernel_size, p.channels
-    pitch = channels * size
+    k, channels, pitch = p.kernel_size, p.channels, p.pixel
     dense = p.channel_v == element and p.channel_u == k * element
     for phase in range(p.phases):
         first = p.channel + b * p.channel_b + phase * p.channel_p
@@ -59,9 +58,10 @@ def _stage_channel_filter(code, computed, size, element, p, b, out):
 
 
 @njit(inline="always")
-def _to_channels_last(code, computed, size, element, image, stride_c, stride_h, first, rows, width, channels, out):
+def _to_channels_last(
+    code, computed, size, element, image, stride_c, stride_h, first, rows, width, channels, out, pitch
+):
     """Rows `first` to `first + rows` of an NCHW image as (rows, width, C) of the computing type."""
-    pitch = channels * size
     if stride_h == width * element:
         transpose(code, computed, image + first * stride_h, stride_c, out, pitch, channels, rows * width)
     else:
@@ -71,9 +71,10 @@ def _to_channels_last(code, computed, size, element, image, stride_c, stride_h, 
 
 
 @njit(inline="always")
-def _from_channels_last(code, computed, size, element, source, image, stride_c, stride_h, first, rows, width, channels):
+def _from_channels_last(
+    code, computed, size, element, source, pitch, image, stride_c, stride_h, first, rows, width, channels
+):
     """The reverse of `_to_channels_last`."""
-    pitch = channels * size
     if stride_h == width * element:
         transpose(computed, code, source, pitch, image + first * stride_h, stride_c, rows * width, channels)
     else:
@@ -193,7 +194,15 @@ def _sum_row(
 
 
 def make_forward(
-    code: int, combine: int, has_channel: bool, has_spatial: bool, k: int, step: int, items: int, source: int
+    code: int,
+    combine: int,
+    has_channel: bool,
+    has_spatial: bool,
+    k: int,
+    step: int,
+    items: int,
+    planar: bool,
+    source: int,
 ) -> Any:
     """y of Eq. 2 and of DDF-Up.
 
@@ -201,10 +210,12 @@ def make_forward(
         k: the kernel size, or 0 for any.
         step: 1 where neighbouring pixels' taps overlap (stride and dilation 1), else k.
         items: pixels of a tile; 1 where k = 0.
+        planar: x and y are NCHW; a work item transposes what it needs of them, in scratch.
         source: names the kernels' source code in numba's cache.
     """
     computed, element = compute_code(code), element_size(code)
     size = element_size(computed)
+    data = computed if planar else code
 
     def forward(call):
         _ = source
@@ -213,7 +224,7 @@ def make_forward(
         r, stride, kernel_size = p.scale, p.stride, k or p.kernel_size
         taps = kernel_size * kernel_size
         padding = kernel_size // 2 * p.dilation
-        pitch = p.channels * size
+        pitch = p.pixel
         sources, scalars, vectors = scratch + p.sources, scratch + p.scalars, scratch + p.vectors
         filters, zeros, spare = scratch + p.filters, scratch + p.planes, scratch + p.result
         fill_zero(scratch + p.scalars, p.heads * p.row_scalars)
@@ -228,9 +239,23 @@ def make_forward(
             if has_channel and b != staged:
                 _stage_channel_filter(code, computed, size, element, p, b, filters)
                 staged = b
-            for row in range(first, min(first + p.block, p.rows)):
+            last = min(first + p.block, p.rows)
+            x, x_h, x_w, x_c = p.x + b * p.x_b, p.x_h, p.x_w, p.x_c
+            y, y_h, y_w, y_c = p.y + b * p.y_b, p.y_h, p.y_w, p.y_c
+            if planar:
+                top, bottom = max(0, first * stride - padding), min(p.height, (last - 1) * stride + padding + 1)
+                if top < bottom:
+                    _to_channels_last(
+                        code, computed, size, element, x, x_c, x_h, top, bottom - top, p.width, p.channels,
+                        scratch + p.x_rows, p.pixel,
+                    )  # fmt: skip
+                x_h, x_w, x_c = p.width * p.pixel, p.pixel, size
+                x = scratch + p.x_rows - top * x_h
+                y_h, y_w, y_c = p.columns * r * p.pixel, p.pixel, size
+                y = scratch + p.y_rows - first * r * y_h
+            for row in range(first, last):
                 _point_taps(
-                    p, kernel_size, items, step, p.x + b * p.x_b, p.x_h, p.x_w, p.height, p.width, p.columns,
+                    p, kernel_size, items, step, x, x_h, x_w, p.height, p.width, p.columns,
                     row * stride - padding, -padding, stride, zeros, sources,
                 )  # fmt: skip
                 for phase in range(r * r):
@@ -246,11 +271,16 @@ def make_forward(
                     if not k:
                         for t in range(taps):
                             write_address(vectors + t * 8, own + t * pitch)
-                    out = p.y + b * p.y_b + y_row * p.y_h + y_column * p.y_w
                     _sum_row(
-                        code, combine, has_spatial, has_channel, size, p, k, items, step, p.columns, sources, scalars,
-                        vectors, own, pitch, p.x_c, out, r * p.y_w, p.y_c, scratch + p.outs, spare,
+                        data, combine, has_spatial, has_channel, size, p, k, items, step, p.columns, sources, scalars,
+                        vectors, own, pitch, x_c, y + y_row * y_h + y_column * y_w, r * y_w, y_c,
+                        scratch + p.outs, spare,
                     )  # fmt: skip
+            if planar:
+                _from_channels_last(
+                    code, computed, size, element, scratch + p.y_rows, p.pixel, p.y + b * p.y_b, p.y_c, p.y_h,
+                    first * r, (last - first) * r, p.columns * r, p.channels,
+                )  # fmt: skip
 
     return compile_kernel(forward)
 
@@ -267,16 +297,18 @@ def make_backward(
     needs_channel: bool,
     needs_spatial: bool,
     plain: bool,
+    planar: bool,
     source: int,
 ) -> Any:
     """The gradients asked for; that of the channel filter in part, one sum per work item.
 
     Args:
-        k, step, items, source: as in `make_forward`, but k > 0.
+        k, step, items, planar, source: as in `make_forward`, but k > 0.
         plain: stride and scale factor are 1, so the gradient of x is Eq. 2 with the filters of the pixels around.
     """
     computed, element = compute_code(code), element_size(code)
     size = element_size(computed)
+    data = computed if planar else code
     filter_tile = FILTER_TILE if k <= 5 else 1
 
     def backward(call):
@@ -288,7 +320,7 @@ def make_backward(
         taps = k * k
         padding = k // 2 * p.dilation
         per_head = channels // p.heads
-        pitch = channels * size
+        pitch = p.pixel
         sources, scalars, vectors, sums = (
             scratch + p.sources,
             scratch + p.scalars,
@@ -298,6 +330,7 @@ def make_backward(
         filters, zeros, spare = scratch + p.filters, scratch + p.planes, scratch + p.result
         grads = scratch + p.grads
         slots = (filter_tile - 1) * step + k
+        halo = (padding + stride - 1) // stride
         staged = -1
         fill_zero(scalars, p.heads * p.row_scalars)
         fill_zero(zeros, pitch)
@@ -308,7 +341,28 @@ def make_backward(
             b = item // p.blocks
             first = item % p.blocks * p.block
             last = min(first + p.block, p.rows)
-            grad_image = p.y + b * p.y_b
+            x, x_h, x_w, x_c = p.x + b * p.x_b, p.x_h, p.x_w, p.x_c
+            y, y_h, y_w, y_c = p.y + b * p.y_b, p.y_h, p.y_w, p.y_c
+            grad_x, grad_x_h, grad_x_w, grad_x_c = p.grad_x + b * p.grad_x_b, p.grad_x_h, p.grad_x_w, p.grad_x_c
+            if planar:
+                top, bottom = max(0, first * stride - padding), min(p.height, (last - 1) * stride + padding + 1)
+                if top < bottom and (needs_channel or needs_spatial):
+                    _to_channels_last(
+                        code, computed, size, element, x, x_c, x_h, top, bottom - top, p.width, channels,
+                        scratch + p.x_rows, p.pixel,
+                    )  # fmt: skip
+                x_h, x_w, x_c = p.width * p.pixel, p.pixel, size
+                x = scratch + p.x_rows - top * x_h
+                above = min(first, halo)
+                rows = min(last + halo, p.rows) - first + above
+                _to_channels_last(
+                    code, computed, size, element, y, y_c, y_h, (first - above) * r, rows * r, p.columns * r, channels,
+                    scratch + p.y_rows, p.pixel,
+                )  # fmt: skip
+                y_h, y_w, y_c = p.columns * r * p.pixel, p.pixel, size
+                y = scratch + p.y_rows - (first - above) * r * y_h
+                grad_x_h, grad_x_w, grad_x_c = p.width * p.pixel, p.pixel, size
+                grad_x = scratch + p.grad_x_rows - first * stride * grad_x_h
             if has_channel and b != staged:
                 _stage_channel_filter(code, computed, size, element, p, b, filters)
                 staged = b
@@ -318,7 +372,7 @@ def make_backward(
             if needs_channel or needs_spatial:
                 for row in range(first, last):
                     _point_taps(
-                        p, k, filter_tile, step, p.x + b * p.x_b, p.x_h, p.x_w, p.height, p.width, p.columns,
+                        p, k, filter_tile, step, x, x_h, x_w, p.height, p.width, p.columns,
                         row * stride - padding, -padding, stride, zeros, sources,
                     )  # fmt: skip
                     for phase in range(r * r):
@@ -340,19 +394,19 @@ def make_backward(
                                 lanes = min(CHANNELS, (head + 1) * per_head - c)
                                 for tile in range((p.columns + filter_tile - 1) // filter_tile):
                                     column = tile * filter_tile
-                                    grad = grad_image + y_row * p.y_h + (column * r + y_column) * p.y_w + c * p.y_c
+                                    grad = y + y_row * y_h + (column * r + y_column) * y_w + c * y_c
                                     for each in range(filter_tile):
                                         inside = column + each < p.columns
-                                        write_address(grads + each * 8, grad + each * r * p.y_w if inside else zeros)
+                                        write_address(grads + each * 8, grad + each * r * y_w if inside else zeros)
                                     at = head * p.row_scalars + column * taps * size
                                     for u in range(k):
                                         vector = (own + u * k) * pitch + c * size
                                         filter_gradients_tile(
-                                            code, combine, has_spatial, has_channel, needs_spatial, needs_channel,
+                                            data, combine, has_spatial, has_channel, needs_spatial, needs_channel,
                                             k, filter_tile, step,
                                             grads, sources + (tile * k + u) * slots * 8,
                                             scalars + at + u * k * size, taps * size, filters + vector, pitch,
-                                            c * p.x_c, sums + at + u * k * size, partial + vector, pitch, lanes,
+                                            c * x_c, sums + at + u * k * size, partial + vector, pitch, lanes,
                                         )  # fmt: skip
                             if needs_spatial:
                                 own_sums = sums + head * p.row_scalars
@@ -373,17 +427,16 @@ def make_backward(
             if needs_x and plain:
                 for i in range(first, last):
                     _point_taps(
-                        p, k, items, step, grad_image, p.y_h, p.y_w, p.rows, p.columns, p.width,
+                        p, k, items, step, y, y_h, y_w, p.rows, p.columns, p.width,
                         i - padding, -padding, 1, zeros, sources,
                     )  # fmt: skip
                     if has_spatial:
                         for head in range(p.heads):
                             spatial = p.spatial + b * p.spatial_b + head * p.spatial_g
                             _read_filters_around(code, computed, size, p, k, spatial, i, scalars + head * p.row_scalars)
-                    out = p.grad_x + b * p.grad_x_b + i * p.grad_x_h
                     _sum_row(
-                        code, combine, has_spatial, has_channel, size, p, k, items, step, p.width, sources, scalars,
-                        vectors, filters + (taps - 1) * pitch, -pitch, p.y_c, out, p.grad_x_w, p.grad_x_c,
+                        data, combine, has_spatial, has_channel, size, p, k, items, step, p.width, sources, scalars,
+                        vectors, filters + (taps - 1) * pitch, -pitch, y_c, grad_x + i * grad_x_h, grad_x_w, grad_x_c,
                         scratch + p.outs, spare,
                     )  # fmt: skip
             if needs_x and not plain:
@@ -404,7 +457,7 @@ def make_backward(
                                     for phase in range(r * r):
                                         y_row = row // stride * r + phase // r
                                         y_column = column // stride * r + phase % r
-                                        write_address(sources + n * 8, grad_image + y_row * p.y_h + y_column * p.y_w)
+                                        write_address(sources + n * 8, y + y_row * y_h + y_column * y_w)
                                         if has_channel:
                                             own = phase if p.phases > 1 else 0
                                             write_address(vectors + n * 8, filters + (own * taps + t) * pitch)
@@ -413,11 +466,17 @@ def make_backward(
                                             write(computed, scalars + n * size, read(code, spatial + at))
                                         n += 1
                             c = head * per_head
-                            out = p.grad_x + b * p.grad_x_b + i * p.grad_x_h + j * p.grad_x_w + c * p.grad_x_c
+                            out = grad_x + i * grad_x_h + j * grad_x_w + c * grad_x_c
                             weighted_sum(
-                                code, combine, has_spatial, has_channel, n, sources, scalars, vectors,
-                                c * p.y_c, c * size, out, per_head,
+                                data, combine, has_spatial, has_channel, n, sources, scalars, vectors,
+                                c * y_c, c * size, out, per_head,
                             )  # fmt: skip
+            if needs_x and planar:
+                rows = min(last * stride, p.height) - first * stride
+                _from_channels_last(
+                    code, computed, size, element, scratch + p.grad_x_rows, p.pixel, p.grad_x + b * p.grad_x_b,
+                    p.grad_x_c, p.grad_x_h, first * stride, rows, p.width, channels,
+                )  # fmt: skip
 
     return compile_kernel(backward)
 
@@ -431,7 +490,7 @@ def make_reduce(code: int, source: int) -> Any:
         _ = source
         p = carray(call, 1)[0]
         k, channels = p.kernel_size, p.channels
-        taps, pitch = k * k, channels * size
+        taps, pitch = k * k, p.pixel
         block = p.phases * taps * pitch  # bytes of a work item's sums
         dense = p.grad_channel_v == element and p.grad_channel_u == k * element
         for _ in range(p.batch * p.phases):
@@ -441,7 +500,7 @@ def make_reduce(code: int, source: int) -> Any:
             b, phase = n // p.phases, n % p.phases
             sums = p.partial + b * p.blocks * block + phase * taps * pitch
             for other in range(1, p.blocks):
-                add_lanes(computed, sums + other * block, sums, taps * channels)
+                add_lanes(computed, sums + other * block, sums, taps * pitch // size)
             out = p.grad_channel + b * p.grad_channel_b + phase * p.grad_channel_p
             if dense:
                 transpose(computed, code, sums, pitch, out, p.grad_channel_c, taps, channels)

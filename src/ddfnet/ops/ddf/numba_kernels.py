@@ -30,6 +30,8 @@ _TILES = (4, 7)  # channels_last: pixels done together, of which the one that la
 _SERIAL_BELOW = 200_000  # multiply-adds that are not worth a second thread
 _BLOCK_LANES = 1024  # of a staged block in NCHW, large enough for long reads, small enough for the second-level cache
 _GROUP_LANES = 2048  # of channels staged together: loads of what was just stored wait, unless other work lies between
+_VECTOR_BYTES = 64  # of channels in a head, or NCHW is served as it is
+_TRANSPOSED_BYTES = 640 * 1024  # of NCHW rows that a thread holds transposed, to fit a second-level cache
 _TENSORS = ("x", "y", "channel", "spatial", "grad_x", "grad_channel", "grad_spatial")
 _COUNTERS = ("threads_begun", "items_begun", "sums_begun")
 _AXES = ("bchw", "bchw", "bpcuv", "bgthw", "bchw", "bpcuv", "bgthw")
@@ -129,7 +131,6 @@ class _Plan:
 def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) -> _Plan:
     from ddfnet.ops.ddf.numba_call import Call
 
-    channels_last = g.memory_format == torch.channels_last
     has_channel, has_spatial = strides[2] is not None, strides[3] is not None
     needs_channel = strides[5] is not None
     phases = g.scale_factor**2 if strides[2] is not None and len(strides[2]) == 5 else 1
@@ -139,14 +140,18 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
     plain = g.stride == 1 and g.scale_factor == 1
 
     options: tuple[int, ...] = (k,)
+    planar = g.memory_format != torch.channels_last
+    channels_last = not planar or _is_worth_transposing(g, size, backward, *(strides[i] for i in (0, 1, 4)))
     if channels_last:
         items = min(_TILES, key=lambda tile: -columns % tile) if k else 1
         options = (k, 1 if g.stride == 1 and g.dilation == 1 else k, items)
-        sizes, sections = _plan_channels_last(g, phases, size, backward, items)
+        sizes, sections = _plan_channels_last(g, phases, size, backward, items, planar)
     else:
         sizes, sections = _plan_nchw(g, size, backward)
     if backward:
         options = (*options, *(stride is not None for stride in strides[4:]), plain)
+    if channels_last:
+        options = (*options, planar)
     code, layout = _CODES[dtype], "channels_last" if channels_last else "nchw"
     combine = 0 if g.combine == "mul" else 1
     name = "backward" if backward else "forward"
@@ -177,7 +182,7 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
         fields[section] = scratch
         scratch += -(-length // 64) * 64
     fields |= {"items": items, "scratch_bytes": scratch}
-    partial_bytes = items * phases * g.taps * g.channels * size if needs_channel else 0
+    partial_bytes = items * phases * g.taps * fields["pixel"] if needs_channel else 0
     return _Plan(
         kernel=_kernel(layout, name, code, combine, has_channel, has_spatial, *options),
         reduce=_kernel("channels_last", "reduce", code) if needs_channel else None,
@@ -192,14 +197,41 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
     )
 
 
+def _is_worth_transposing(g: Geometry, size: int, backward: bool, *strides: Strides) -> bool:
+    """Whether NCHW tensors go through the channels_last kernels: with channels for whole vectors, and rows that fit."""
+    if any(stride is not None and stride[3] != 1 for stride in strides):
+        return False
+    least = min(g.grid[0], max(1, (g.kernel_size - 1) * g.dilation // g.stride))  # no more rows around than within
+    fits = sum(_transposed_bytes(g, size, backward, least).values()) <= _TRANSPOSED_BYTES
+    return g.channels // g.heads * size >= _VECTOR_BYTES and fits
+
+
+def _transposed_bytes(g: Geometry, size: int, backward: bool, block: int) -> dict[str, int]:
+    """Bytes of the transposed rows that a work item of `block` grid rows has."""
+    rows, columns = g.grid
+    reach, halo = (g.kernel_size - 1) * g.dilation, (g.padding + g.stride - 1) // g.stride if backward else 0
+    x_rows = min(g.height, (block - 1) * g.stride + reach + 1)
+    y_rows = min(rows, block + 2 * halo) * g.scale_factor
+    pixels = {"x_rows": x_rows * g.width, "y_rows": y_rows * columns * g.scale_factor}
+    if backward:
+        pixels["grad_x_rows"] = min(g.height, block * g.stride) * g.width
+    return {name: count * _pixel(g, size) for name, count in pixels.items()}
+
+
+def _pixel(g: Geometry, size: int) -> int:
+    """Bytes of a transposed pixel: an odd number of cache lines, that neighbours may lie in different cache sets."""
+    return (-(-g.channels * size // 64) | 1) * 64
+
+
 def _plan_channels_last(
-    g: Geometry, phases: int, size: int, backward: bool, items: int
+    g: Geometry, phases: int, size: int, backward: bool, items: int, planar: bool
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Sizes of a `Call`, and bytes of each section of a thread's scratch."""
     rows, columns = g.grid
     entries = g.taps * g.scale_factor**2
     tiled = max(columns, g.width) + max(_TILES)  # pixels of a row, in whole tiles
     row_scalars = tiled * entries * size
+    block = max(1, min(rows, rows * g.batch // 16, 8))
     sections = {
         "sources": tiled * entries * 8,
         "vectors": entries * 8,
@@ -207,11 +239,15 @@ def _plan_channels_last(
         "outs": items * 8,
         "scalars": g.heads * row_scalars,
         "sums": g.heads * row_scalars if backward else 0,
-        "filters": phases * g.taps * g.channels * size,
-        "planes": g.channels * size,
-        "result": g.channels * size,
+        "filters": phases * g.taps * _pixel(g, size),
+        "planes": _pixel(g, size),
+        "result": _pixel(g, size),
     }
-    return {"block": max(1, min(rows, rows * g.batch // 16, 8)), "row_scalars": row_scalars}, sections
+    if planar:
+        while block > 1 and sum(_transposed_bytes(g, size, backward, block).values()) > _TRANSPOSED_BYTES:
+            block -= 1
+        sections |= _transposed_bytes(g, size, backward, block)
+    return {"block": block, "row_scalars": row_scalars, "pixel": _pixel(g, size)}, sections
 
 
 def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], dict[str, int]]:
@@ -248,6 +284,7 @@ def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], 
         "result": channels * phases * lanes * size,
     }
     sizes = {"block": block, "group": group, "pitch": pitch, "lanes": lanes, "plane": plane, "grad_plane": grad_plane}
+    sizes["pixel"] = g.channels * size
     return sizes, sections
 
 

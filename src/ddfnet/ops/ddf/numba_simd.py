@@ -496,6 +496,21 @@ def transpose(
     Square blocks of a vector's lanes are loaded by row, transposed in registers and stored by column; pitches are the
     bytes from one row to the next.
     """
+    name = f"ddfnet_transpose_{code}_{out_code}"
+    function = b.module.globals.get(name)
+    if function is None:  # once for all calls of a kernel: it is long
+        function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [_INT64] * 6), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        body = ir.IRBuilder(function.append_basic_block())
+        _emit_transpose(body, code, out_code, *function.args)
+        body.ret_void()
+    b.call(function, [source, pitch, out, out_pitch, rows, columns])
+
+
+def _emit_transpose(
+    b: Any, code: int, out_code: int, source: Any, pitch: Any, out: Any, out_pitch: Any, rows: Any, columns: Any
+) -> None:
     lanes = VECTOR_BYTES // _BYTES[compute_code(code)]
     row = _Loop(b, _constant(0), rows, lanes, [])
     column = _Loop(b, _constant(0), columns, lanes, [])
