@@ -64,7 +64,7 @@ def test_nchw_blocks(case: OpCase) -> None:
     [
         OpCase(2, 20, 9, 7),  # channels and pixels that leave parts of a square
         OpCase(1, 64, 40, 41),  # blocks of rows and their neighbours
-        OpCase(1, 40, 9, 6, heads=2, stride=2),
+        OpCase(1, 40, 9, 6, heads=2),
         OpCase(1, 16, 6, 7, dilation=9),  # no tap of another row
         OpCase(1, 16, 4, 5, scale_factor=2),
     ],

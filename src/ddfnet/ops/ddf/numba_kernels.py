@@ -199,7 +199,7 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
 
 def _is_worth_transposing(g: Geometry, size: int, backward: bool, *strides: Strides) -> bool:
     """Whether NCHW tensors go through the channels_last kernels: with channels for whole vectors, and rows that fit."""
-    if any(stride is not None and stride[3] != 1 for stride in strides):
+    if g.stride > 1 or any(stride is not None and stride[3] != 1 for stride in strides):
         return False
     least = min(g.grid[0], max(1, (g.kernel_size - 1) * g.dilation // g.stride))  # no more rows around than within
     fits = sum(_transposed_bytes(g, size, backward, least).values()) <= _TRANSPOSED_BYTES
