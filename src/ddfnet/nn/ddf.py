@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddfnet.nn.filter_norm import Affine, FilterKind, FilterNorm
@@ -11,6 +12,13 @@ from ddfnet.ops.ddf.checks import Combine
 
 Norm = Literal["filter", "sigmoid", "batch", "none"]
 Branches = Literal["both", "spatial", "channel"]
+
+
+class _PooledConv2d(nn.Conv2d):
+    """A 1x1 convolution of maps (B, C, 1, 1), as the matrix product that it is: several times faster than as one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.flatten(1), self.weight.flatten(1), self.bias).unflatten(1, (self.out_channels, 1, 1))
 
 
 class DDF(nn.Module):
@@ -109,21 +117,19 @@ class DDF(nn.Module):
                 return nn.BatchNorm2d(filters * taps, device=device, dtype=dtype)
             return nn.Sigmoid() if norm == "sigmoid" else nn.Identity()
 
-        def pointwise(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-            return nn.Conv2d(inputs, outputs, 1, stride=stride, device=device, dtype=dtype)
-
         taps = kernel_size**2
         squeezed = max(1, int(squeeze_ratio * channels))
         self.spatial_branch: nn.Sequential | None = None
         self.channel_branch: nn.Sequential | None = None
         if branches != "channel":
-            self.spatial_branch = nn.Sequential(pointwise(channels, heads * taps, stride), normalise(heads, "spatial"))
+            predict = nn.Conv2d(channels, heads * taps, 1, stride=stride, device=device, dtype=dtype)
+            self.spatial_branch = nn.Sequential(predict, normalise(heads, "spatial"))
         if branches != "spatial":
             self.channel_branch = nn.Sequential(
                 nn.AdaptiveAvgPool2d(1),
-                pointwise(channels, squeezed),
+                _PooledConv2d(channels, squeezed, 1, device=device, dtype=dtype),
                 nn.ReLU(inplace=True),
-                pointwise(squeezed, channels * taps),
+                _PooledConv2d(squeezed, channels * taps, 1, device=device, dtype=dtype),
                 normalise(channels, "channel"),
             )
         self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype)) if bias else None
