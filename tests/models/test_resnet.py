@@ -1,5 +1,7 @@
 """The networks: registered with timm, differing in the 3x3 layer alone."""
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -70,3 +72,84 @@ def test_complexity_of_a_ddf_layer_by_hand() -> None:
 def test_importing_models_registers_them() -> None:
     assert set(MINIS) <= set(timm.list_models(module="resnet"))
     assert ddfnet.models.complexity is complexity
+
+
+IMAGENET = {  # parameters and multiply-adds at 224 px; the paper's counting, in billions
+    "ddf_mul_resnet50": (16_843_748, 2.267, 2.299),
+    "ddf_mul_resnet101": (28_146_912, 4.031, 4.08),
+    "ddf_mul_resnet152": (37_462_900, None, None),
+    "ddf_add_resnet50": (16_843_748, 2.267, 2.299),
+}
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_sizes_of_the_papers_networks(name: str) -> None:
+    parameters, multiply_adds, published = IMAGENET[name]
+    with torch.device("meta"):
+        cost = complexity(timm.create_model(name), (1, 3, 224, 224))
+    assert cost.parameters == parameters
+    if multiply_adds is not None:
+        assert cost.multiply_adds == pytest.approx(multiply_adds * 1e9, rel=1e-3)
+        assert cost.published == pytest.approx(published * 1e9, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "multiply_adds"),
+    [
+        ("ddf_mul_resnet18", 7.69, 0.36),  # the reconstruction
+        ("ddf_mul_wide_resnet50", 33.84, 4.06),  # Table C
+        ("ddf_mul_resnet50_sigma03", 18.1, None),  # Table 3c
+        ("ddf_mul_resnet50_sigma04", 19.4, None),
+    ],
+)
+def test_sizes_of_the_variants(name: str, parameters: float, multiply_adds: float | None) -> None:
+    with torch.device("meta"):
+        cost = complexity(timm.create_model(name), (1, 3, 224, 224))
+    assert cost.parameters / 1e6 == pytest.approx(parameters, abs=0.05)
+    if multiply_adds is not None:
+        assert cost.multiply_adds / 1e9 == pytest.approx(multiply_adds, abs=0.006)
+
+
+def test_every_variant_is_made_and_described() -> None:
+    names = timm.list_models("ddf_*resnet*")
+    assert len(names) == 19
+    for name in names:
+        with torch.device("meta"):
+            model = timm.create_model(name)
+        assert any(isinstance(module, DDF) for module in model.modules())
+        assert (timm.model_entrypoint(name).__doc__ or "").strip()
+
+
+def test_ablations_differ_in_their_layers() -> None:
+    def first(name: str) -> DDF:
+        with torch.device("meta"):
+            model = timm.create_model(name)
+        return next(module for module in model.modules() if isinstance(module, DDF))
+
+    assert first("ddf_mul_resnet50_spatial").branches == "spatial"
+    assert first("ddf_mul_resnet50_channel").branches == "channel"
+    assert first("ddf_mul_resnet50_batchnorm").norm == "batch"
+    assert first("ddf_mul_resnet50_sigmoid").norm == "sigmoid"
+    assert first("ddf_add_resnet34").combine == "add"
+
+
+@pytest.mark.parametrize("name", ["ddf_mul_resnet18", "ddf_mul_resnet50"])
+def test_timms_options(name: str) -> None:
+    model = timm.create_model(name, num_classes=5, drop_path_rate=0.1, drop_rate=0.1)
+    model.reset_classifier(3)
+    model.set_grad_checkpointing()
+    x = torch.randn(2, 3, 64, 64)
+    model.train()(x).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    features = timm.create_model(name, features_only=True, output_stride=8).eval()
+    with torch.no_grad():
+        maps = features(x)
+    assert [f.shape[-1] for f in maps] == [32, 16, 8, 8, 8]
+    dilations = {m.dilation for m in features.modules() if isinstance(m, DDF)}
+    assert dilations == {1, 2, 4}
+
+
+def test_hub() -> None:
+    root = Path(__file__).parents[2]
+    model = torch.hub.load(str(root), "ddf_mul_resnet18", source="local", num_classes=4)
+    assert model.fc.out_features == 4

@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a network by a recipe, or resume a run",
     "evaluate": "score the best checkpoint of a run on its test images",
     "bench": "time operators, layers and networks beside their rivals",
+    "convert-checkpoint": "write the authors' weights as safetensors",
     "export": "write a network as a checked ONNX file",
     "info": "versions, devices, and which backends this machine can use",
 }
@@ -22,7 +23,7 @@ usage: ddfnet COMMAND [options]
 Decoupled dynamic filters for PyTorch, {ddfnet.__version__}.
 
 commands:
-{chr(10).join(f"  {name:<10} {text}" for name, text in COMMANDS.items())}
+{chr(10).join(f"  {name:<18} {text}" for name, text in COMMANDS.items())}
 
 `ddfnet COMMAND --help` tells the options of a command; `ddfnet --version` the version.
 `ddfnet train` without options trains a small DDF network on real images, in a few minutes on a CPU.
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ddfnet: unknown command {name!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        code: int = import_module(f"ddfnet.cli.{name}").main(rest)
+        code: int = import_module(f"ddfnet.cli.{name.replace('-', '_')}").main(rest)
     except KeyboardInterrupt:
         print("ddfnet: interrupted", file=sys.stderr)
         return 130

@@ -14,11 +14,12 @@ from ddfnet.ops.ddf.flops import ddf_multiply_adds
 
 @dataclass(frozen=True)
 class Complexity:
-    """Counts of one forward pass. Both counts leave out normalisations, activations and pooling."""
+    """Counts of one forward pass. The first two leave out normalisations, activations and pooling."""
 
     parameters: int
     flops: int  # 2 per multiply-add of convolutions and linear layers; 3 per DDF tap (Table 1), 2 where one filter is there
-    multiply_adds: int  # of convolutions and linear layers, one per DDF tap: the counting of Tables 4 and 5
+    multiply_adds: int  # of convolutions and linear layers, one per DDF tap
+    published: int  # these, 2 per element of a batch norm and 1 per element of a ReLU: the counting of Tables 3 to 5
 
 
 def complexity(model: nn.Module, input_shape: Sequence[int]) -> Complexity:
@@ -34,8 +35,24 @@ def complexity(model: nn.Module, input_shape: Sequence[int]) -> Complexity:
     def two_per_multiply_add(*args: Any, **kwargs: Any) -> int:
         return 2 * ddf_multiply_adds(*args, **kwargs)
 
+    elements = 0
+
+    def count_elements(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+        nonlocal elements
+        elements += (2 if isinstance(module, nn.BatchNorm2d) else 1) * output.numel()
+
+    flops = count()
+    hooks = [
+        module.register_forward_hook(count_elements)
+        for module in on_meta.modules()
+        if isinstance(module, nn.BatchNorm2d | nn.ReLU)
+    ]
+    multiply_adds = count({torch.ops.ddfnet.ddf: two_per_multiply_add}) // 2
+    for hook in hooks:
+        hook.remove()
     return Complexity(
         parameters=sum(p.numel() for p in model.parameters()),
-        flops=count(),
-        multiply_adds=count({torch.ops.ddfnet.ddf: two_per_multiply_add}) // 2,
+        flops=flops,
+        multiply_adds=multiply_adds,
+        published=multiply_adds + elements,
     )

@@ -1,50 +1,64 @@
 """ResNets whose 3x3 convolutions are DDF layers, on timm's ResNet; registered with `timm.create_model`.
 
-timm builds its block, then the block's 3x3 layer is exchanged for what `block_args` ask for: everything else (options,
-names of parameters, `features_only`, heads) stays timm's.
+timm builds its block, then the block's 3x3 layers are exchanged for what `block_args` ask for: everything else (options,
+names of parameters, `features_only`, heads) stays timm's, and parameters are named as in the authors' checkpoints.
+
+    ddf_mul_resnet50/101/152     the paper's networks (Tables 4 and 5)
+    ddf_add_resnet50/101/152     filters added in place of multiplied (released code)
+    ddf_mul_resnet18/34, add     the paper's R18 (Table 4) was not published: a reconstruction, see `BasicBlock`
+    ddf_mul_resnet50_*           the rows of Table 3: spatial, channel; batchnorm, sigmoid; sigma03, sigma04
+    ddf_mul_wide_resnet50, d     Table C: inner width doubled as in ResNeXt; then ResNet-D's stem and shortcuts
+    *resnet_mini                 small networks for small images
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from timm import create_model, is_model
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models import resnet as timm_resnet
 from torch import nn
 
 from ddfnet.nn.ddf import DDF
 
-__all__ = ["Bottleneck", "SmallImageResNet", "create_model", "is_model", "spatial_layer"]
+__all__ = ["BasicBlock", "Bottleneck", "SmallImageResNet", "create_model", "is_model", "spatial_layer"]
 
 SpatialLayer = Literal["conv", "depthwise", "ddf"]
 
 
-def spatial_layer(conv: nn.Conv2d, layer: SpatialLayer, layer_args: dict[str, Any] | None = None) -> nn.Module:
+def spatial_layer(
+    conv: nn.Conv2d, layer: SpatialLayer, layer_args: dict[str, Any] | None = None, *, pointwise: bool = False
+) -> nn.Module:
     """The layer that stands in for `conv`, a k x k convolution: itself, its depthwise twin or a DDF layer.
 
+    Args:
+        conv: the convolution, whose stride and dilation are kept.
+        layer: which.
+        layer_args: options of the new layer.
+        pointwise: a 1x1 convolution follows, which makes `conv`'s output channels of its input channels.
+
     Raises:
-        ValueError: `layer` is unknown, or `conv` changes the number of channels.
+        ValueError: `layer` is unknown, or `conv` changes the number of channels and `pointwise` is not set.
     """
     if layer == "conv":
         return conv
-    if conv.in_channels != conv.out_channels:
+    if layer not in ("depthwise", "ddf"):
+        raise ValueError(f"layer: expected 'conv', 'depthwise' or 'ddf', got {layer!r}")
+    if conv.in_channels != conv.out_channels and not pointwise:
         raise ValueError(f"layer={layer!r}: expected as many channels out as in, got {conv}")
+    channels = conv.in_channels
     (k, _), (stride, _), (dilation, _) = conv.kernel_size, conv.stride, conv.dilation
-    common = {"device": conv.weight.device, "dtype": conv.weight.dtype, **(layer_args or {})}
+    factory: dict[str, Any] = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+    options = {"stride": stride, "dilation": dilation, **factory, **(layer_args or {})}
+    new: nn.Module
     if layer == "depthwise":
-        return nn.Conv2d(
-            conv.in_channels,
-            conv.out_channels,
-            k,
-            stride=stride,
-            padding=k // 2 * dilation,
-            dilation=dilation,
-            groups=conv.in_channels,
-            bias=False,
-            **common,
-        )
-    if layer == "ddf":
-        return DDF(conv.in_channels, k, stride=stride, dilation=dilation, **common)
-    raise ValueError(f"layer: expected 'conv', 'depthwise' or 'ddf', got {layer!r}")
+        new = nn.Conv2d(channels, channels, k, padding=k // 2 * dilation, groups=channels, bias=False, **options)
+    else:
+        new = DDF(channels, k, **options)
+    if not pointwise:
+        return new
+    return nn.Sequential(new, nn.Conv2d(channels, conv.out_channels, 1, bias=False, **factory))
 
 
 class Bottleneck(timm_resnet.Bottleneck):
@@ -55,6 +69,21 @@ class Bottleneck(timm_resnet.Bottleneck):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.conv2 = spatial_layer(self.conv2, layer, layer_args)  # type: ignore[assignment]
+
+
+class BasicBlock(timm_resnet.BasicBlock):
+    """timm's basic block with both 3x3 layers made by `spatial_layer(conv, layer, layer_args, pointwise=True)`.
+
+    With DDF layers and a squeeze ratio of 0.5, ResNet18 has the 7.7M parameters and 0.4B multiply-adds of Table 4. How
+    the authors built theirs was not published.
+    """
+
+    def __init__(
+        self, *args: Any, layer: SpatialLayer = "conv", layer_args: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.conv1 = spatial_layer(self.conv1, layer, layer_args, pointwise=True)  # type: ignore[assignment]
+        self.conv2 = spatial_layer(self.conv2, layer, layer_args, pointwise=True)  # type: ignore[assignment]
 
 
 class SmallImageResNet(timm_resnet.ResNet):
@@ -75,6 +104,57 @@ class SmallImageResNet(timm_resnet.ResNet):
             info["reduction"] //= 2  # type: ignore[operator]
 
 
+_DEPTHS: dict[int, tuple[type[nn.Module], tuple[int, ...]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+}
+_WIDE = {"base_width": 128}
+_RESNET_D = {"stem_width": 32, "stem_type": "deep", "avg_down": True}
+
+
+def _imagenet_variants() -> Iterator[tuple[str, int, dict[str, Any], dict[str, Any], str]]:
+    """Name, depth, options of the DDF layers, options of timm's ResNet, and what it is."""
+    for combine, source in (("mul", "Tables 4 and 5"), ("add", "the released code's sum of the filters")):
+        for depth in _DEPTHS:
+            basic = depth < 50
+            layer_args: dict[str, Any] = {"combine": combine, **({"squeeze_ratio": 0.5} if basic else {})}
+            what = f"ResNet{depth} with DDF layers: {source}" + (
+                "; a reconstruction, see `BasicBlock`." if basic else "."
+            )
+            yield f"ddf_{combine}_resnet{depth}", depth, layer_args, {}, what
+    ablations: dict[str, tuple[dict[str, Any], str]] = {
+        "spatial": ({"branches": "spatial"}, "3a, spatial filters only"),
+        "channel": ({"branches": "channel"}, "3a, channel filters only"),
+        "batchnorm": ({"norm": "batch"}, "3b, batch norm of the filters"),
+        "sigmoid": ({"norm": "sigmoid"}, "3b, sigmoid of the filters"),
+        "sigma03": ({"squeeze_ratio": 0.3}, "3c, squeeze ratio 0.3"),
+        "sigma04": ({"squeeze_ratio": 0.4}, "3c, squeeze ratio 0.4"),
+    }
+    for suffix, (layer_args, row) in ablations.items():
+        yield f"ddf_mul_resnet50_{suffix}", 50, layer_args, {}, f"`ddf_mul_resnet50` of Table {row}."
+    yield "ddf_mul_wide_resnet50", 50, {}, _WIDE, "`ddf_mul_resnet50` with inner widths doubled (Table C)."
+    what = "`ddf_mul_wide_resnet50` with ResNet-D's stem and shortcuts (Table C)."
+    yield "ddf_mul_wide_resnet50d", 50, {}, {**_WIDE, **_RESNET_D}, what
+
+
+def _imagenet_cfg(first_conv: str) -> dict[str, Any]:
+    return {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": (7, 7),
+        "crop_pct": 0.875,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": first_conv,
+        "classifier": "fc",
+    }
+
+
 def _mini_cfg() -> dict[str, Any]:
     return {
         "url": "",
@@ -90,9 +170,32 @@ def _mini_cfg() -> dict[str, Any]:
     }
 
 
-default_cfgs = generate_default_cfgs(
-    {name: _mini_cfg() for name in ("ddf_resnet_mini", "resnet_mini", "dwresnet_mini")}
-)
+_CFGS: dict[str, Any] = {name: _mini_cfg() for name in ("ddf_resnet_mini", "resnet_mini", "dwresnet_mini")}
+for _name, _, _, _options, _ in _imagenet_variants():
+    _CFGS[_name] = _imagenet_cfg("conv1.0" if "stem_type" in _options else "conv1")
+default_cfgs = generate_default_cfgs(_CFGS)
+
+
+def _imagenet(
+    name: str, depth: int, layer_args: dict[str, Any], options: dict[str, Any], what: str
+) -> Callable[..., nn.Module]:
+    """The function that builds a variant, as `timm.register_model` wants it."""
+    block, layers = _DEPTHS[depth]
+
+    def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        asked = kwargs.pop("block_args", {})
+        block_args = {"layer": "ddf", **asked, "layer_args": {**layer_args, **asked.get("layer_args", {})}}
+        given = {"block": block, "layers": layers, "block_args": block_args, **options, **kwargs}
+        model: nn.Module = build_model_with_cfg(timm_resnet.ResNet, name, pretrained, **given)
+        return model
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = what
+    return build
+
+
+for _variant in _imagenet_variants():
+    globals()[_variant[0]] = register_model(_imagenet(*_variant))
 
 
 def _mini(variant: str, layer: SpatialLayer, pretrained: bool, **kwargs: Any) -> nn.Module:

@@ -5,6 +5,9 @@ addresses that its taps read, with a page of zeros for those outside the image, 
 for the whole row, then used for one block of channels after the other, so that what a block of channels needs of the
 rows and filters around stays in the first-level cache. The channel filters are transposed once per sample to
 (phases, K, C), so that they too are vectors.
+
+NCHW maps of many channels are served here too ("planar"): a work item transposes the rows that it needs into scratch,
+computes there, and transposes what comes out.
 """
 
 # numba types these functions from their calls.
