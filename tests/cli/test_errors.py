@@ -49,7 +49,7 @@ def images(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("argv", "code", "sentence"),
     [
-        (["frob"], 2, "unknown command 'frob'; expected one of train, evaluate, bench, export, info"),
+        (["frob"], 2, "unknown command 'frob'; expected one of train, evaluate, bench, convert-checkpoint, export, info"),
         (["train", "--frob"], 2, "unrecognized arguments: --frob"),
         (["train", "--epochs", "0"], 2, "epochs: "),
         (["train", "--model.lr", "fast"], 2, "model.lr: Expected a float. Got value: fast"),

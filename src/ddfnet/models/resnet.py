@@ -171,8 +171,8 @@ def _mini_cfg() -> dict[str, Any]:
 
 
 _CFGS: dict[str, Any] = {name: _mini_cfg() for name in ("ddf_resnet_mini", "resnet_mini", "dwresnet_mini")}
-for _name, _, _, _options, _ in _imagenet_variants():
-    _CFGS[_name] = _imagenet_cfg("conv1.0" if "stem_type" in _options else "conv1")
+for _variant in _imagenet_variants():
+    _CFGS[_variant[0]] = _imagenet_cfg("conv1.0" if "stem_type" in _variant[3] else "conv1")
 default_cfgs = generate_default_cfgs(_CFGS)
 
 

@@ -20,9 +20,7 @@ from numba import njit
 from ddfnet.ops.ddf.numba_call import carray, compile_kernel
 from ddfnet.ops.ddf.numba_simd import (
     add_lanes,
-    compute_code,
     copy_rows,
-    element_size,
     fill_zero,
     filter_gradients_tile,
     read,
@@ -33,6 +31,7 @@ from ddfnet.ops.ddf.numba_simd import (
     write,
     write_address,
 )
+from ddfnet.ops.ddf.numba_vectors import compute_code, element_size
 
 FILTER_TILE = 4  # pixels of `filter_gradients_tile`, whose sums fit the registers
 CHANNELS = 512  # done at once

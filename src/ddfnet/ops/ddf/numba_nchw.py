@@ -16,9 +16,7 @@ from numba import njit
 
 from ddfnet.ops.ddf.numba_call import carray, compile_kernel
 from ddfnet.ops.ddf.numba_simd import (
-    compute_code,
     copy_rows,
-    element_size,
     fill_zero,
     filter_gradients_tile,
     read,
@@ -29,6 +27,7 @@ from ddfnet.ops.ddf.numba_simd import (
     write,
     write_address,
 )
+from ddfnet.ops.ddf.numba_vectors import compute_code, element_size
 
 TILE = 2  # channels, which share each load of a spatial filter
 

@@ -16,198 +16,25 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from ddfnet.ops.ddf.numba_vectors import (
+    BYTES,
+    FLOAT64,
+    INT32,
+    INT64,
+    MUL,
+    VECTOR_BYTES,
+    Lanes,
+    Loop,
+    compute_code,
+    lane_loops,
+    load,
+)
+
 _cgutils: Any = cgutils  # not typed
-
-FLOAT32, FLOAT64, BFLOAT16, FLOAT16 = range(4)  # element codes
-MUL, ADD = 0, 1
-_CONTRACT = ("contract",)  # multiply-adds may fuse; NaN, infinities and the order of sums stay
-_INT64 = ir.IntType(64)
-_INT32 = ir.IntType(32)
-_STORED = {FLOAT32: ir.FloatType(), FLOAT64: ir.DoubleType(), BFLOAT16: ir.IntType(16), FLOAT16: ir.HalfType()}
-_BYTES = {FLOAT32: 4, FLOAT64: 8, BFLOAT16: 2, FLOAT16: 2}
-
-
-def _vector_bytes() -> int:
-    try:
-        features = llvmlite.binding.get_host_cpu_features()
-    except RuntimeError:  # unknown host
-        return 16
-    return 64 if features.get("avx512f") else 32 if features.get("avx2") else 16
-
-
-VECTOR_BYTES = _vector_bytes()
-
-
-def compute_code(code: int) -> int:
-    """The element code of sums: float32 for half types."""
-    return FLOAT64 if code == FLOAT64 else FLOAT32
-
-
-def element_size(code: int) -> int:
-    """Bytes of an element."""
-    return _BYTES[code]
-
-
-class _Lanes:
-    """Emits loads, stores and arithmetic on vectors of one width, the last vector of a loop under a mask."""
-
-    def __init__(self, builder: Any, code: int, lanes: int, remaining: Any = None) -> None:
-        self.builder, self.code, self.lanes = builder, code, lanes
-        self.element = _STORED[compute_code(code)]
-        self.type = ir.VectorType(self.element, lanes)
-        self.mask = None
-        if remaining is not None:
-            ids = ir.Constant(ir.VectorType(_INT64, lanes), list(range(lanes)))
-            self.mask = builder.icmp_signed("<", ids, self._splat(remaining, _INT64))
-
-    def _splat(self, value: Any, element: Any) -> Any:
-        vector = ir.VectorType(element, self.lanes)
-        first = self.builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_INT32, 0))
-        zeros = ir.Constant(ir.VectorType(_INT32, self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
-
-    def all_lanes(self, number: Any) -> Any:
-        """A number of the computing type in all lanes."""
-        return self._splat(number, self.element)
-
-    def zero(self) -> Any:
-        return ir.Constant(self.type, [0.0] * self.lanes)
-
-    def broadcast(self, address: Any) -> Any:
-        """The scalar of the computing type at `address`, in all lanes."""
-        return self._splat(_load(self.builder, address, self.element), self.element)
-
-    def load(self, address: Any, code: int) -> Any:
-        """A vector of the computing type; half types are widened exactly."""
-        b = self.builder
-        stored = ir.VectorType(_STORED[code], self.lanes)
-        if self.mask is None:
-            raw = _load(b, address, stored)
-        else:
-            raw = self._masked("load", stored, b.inttoptr(address, stored.as_pointer()))
-        if code == BFLOAT16:
-            wide = ir.VectorType(_INT32, self.lanes)
-            sixteen = ir.Constant(wide, [16] * self.lanes)
-            return b.bitcast(b.shl(b.zext(raw, wide), sixteen), self.type)
-        return b.fpext(raw, self.type) if code == FLOAT16 else raw
-
-    def store(self, value: Any, address: Any, code: int) -> None:
-        """Rounds to nearest even."""
-        b = self.builder
-        if code == BFLOAT16:
-            value = _round_to_bfloat16(b, value, self.lanes)
-        elif code == FLOAT16:
-            value = b.fptrunc(value, ir.VectorType(ir.HalfType(), self.lanes))
-        pointer = b.inttoptr(address, value.type.as_pointer())
-        if self.mask is None:
-            b.store(value, pointer, align=_BYTES[code])
-        else:
-            self._masked("store", value.type, pointer, value)
-
-    def _masked(self, name: str, vector: Any, pointer: Any, *values: Any) -> Any:
-        kind = {ir.IntType(16): "i16", ir.HalfType(): "f16", ir.FloatType(): "f32", ir.DoubleType(): "f64"}
-        full = f"llvm.masked.{name}.v{self.lanes}{kind[vector.element]}.p0"
-        align = ir.Constant(_INT32, vector.element.width // 8 if isinstance(vector.element, ir.IntType) else 2)
-        mask_type = ir.VectorType(ir.IntType(1), self.lanes)
-        if name == "load":
-            signature = ir.FunctionType(vector, [pointer.type, _INT32, mask_type, vector])
-            zero = ir.Constant(vector, None)
-            args = [pointer, align, self.mask, zero]
-        else:
-            signature = ir.FunctionType(ir.VoidType(), [vector, pointer.type, _INT32, mask_type])
-            args = [*values, pointer, align, self.mask]
-        return self.builder.call(_cgutils.get_or_insert_function(self.builder.module, signature, full), args)
-
-    def multiply(self, a: Any, b: Any) -> Any:
-        return self.builder.fmul(a, b, flags=_CONTRACT)
-
-    def add(self, a: Any, b: Any) -> Any:
-        return self.builder.fadd(a, b, flags=_CONTRACT)
-
-    def multiply_add(self, a: Any, b: Any, total: Any) -> Any:
-        return self.add(self.multiply(a, b), total)
-
-    def combine(self, a: Any, b: Any, combine: int) -> Any:
-        """(*) of Eq. 2 where both filters are there, the one that is there otherwise."""
-        if a is None or b is None:
-            return b if a is None else a
-        return self.multiply(a, b) if combine == MUL else self.add(a, b)
-
-    def horizontal_sum(self, vector: Any) -> Any:
-        suffix = f"v{self.lanes}f{32 if isinstance(self.element, ir.FloatType) else 64}"
-        signature = ir.FunctionType(self.element, [self.element, self.type])
-        name = f"llvm.vector.reduce.fadd.{suffix}"
-        reduce = _cgutils.get_or_insert_function(self.builder.module, signature, name)
-        return self.builder.call(reduce, [ir.Constant(self.element, -0.0), vector], fastmath=("reassoc",))
-
-
-def _load(builder: Any, address: Any, kind: Any) -> Any:
-    element = kind.element if isinstance(kind, ir.VectorType) else kind
-    width = {ir.FloatType(): 4, ir.DoubleType(): 8, ir.HalfType(): 2}.get(element) or element.width // 8
-    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=width)
-
-
-def _round_to_bfloat16(b: Any, value: Any, lanes: int) -> Any:
-    """Bits of the nearest bfloat16, ties to even, NaN kept."""
-    wide = ir.VectorType(_INT32, lanes)
-
-    def constant(number: int) -> Any:
-        return ir.Constant(wide, [number] * lanes)
-
-    bits = b.bitcast(value, wide)
-    odd = b.and_(b.lshr(bits, constant(16)), constant(1))
-    rounded = b.add(bits, b.add(odd, constant(0x7FFF)))
-    bits = b.select(b.fcmp_unordered("uno", value, value), b.or_(bits, constant(0x400000)), rounded)
-    return b.trunc(b.lshr(bits, constant(16)), ir.VectorType(ir.IntType(16), lanes))
-
-
-class _Loop:
-    """`for lane in range(0, count, step)` with values carried from one step to the next."""
-
-    def __init__(self, builder: Any, start: Any, stop: Any, step: int, carried: list[Any]) -> None:
-        self.builder, self.stop, self.step = builder, stop, ir.Constant(_INT64, step)
-        before, self.head = builder.block, builder.append_basic_block("loop")
-        self.body, self.end = builder.append_basic_block("body"), builder.append_basic_block("end")
-        builder.branch(self.head)
-        builder.position_at_end(self.head)
-        self.index = builder.phi(_INT64)
-        self.index.add_incoming(start, before)
-        self.carried = [builder.phi(value.type) for value in carried]
-        for phi, value in zip(self.carried, carried, strict=True):
-            phi.add_incoming(value, before)
-        builder.cbranch(builder.icmp_signed("<", self.index, stop), self.body, self.end)
-        builder.position_at_end(self.body)
-
-    def close(self, carried: list[Any]) -> list[Any]:
-        """Ends the body; the carried values after the loop."""
-        b = self.builder
-        last = b.block
-        self.index.add_incoming(b.add(self.index, self.step), last)
-        for phi, value in zip(self.carried, carried, strict=True):
-            phi.add_incoming(value, last)
-        b.branch(self.head)
-        b.position_at_end(self.end)
-        return self.carried
-
-
-def _lane_loops(b: Any, code: int, count: Any, unroll: int, carried: list[Any], body: Any) -> list[Any]:
-    """Runs `body(lanes, indices, carried)` over all lanes: unrolled vectors, single vectors, the rest under a mask."""
-    lanes = VECTOR_BYTES // _BYTES[compute_code(code)]
-    start: Any = ir.Constant(_INT64, 0)
-    for vectors in (unroll, 1) if unroll > 1 else (1,):
-        whole = b.and_(count, ir.Constant(_INT64, -lanes * vectors))  # lanes and unroll are powers of two
-        loop = _Loop(b, start, whole, lanes * vectors, carried)
-        indices = [b.add(loop.index, ir.Constant(_INT64, v * lanes)) for v in range(vectors)]
-        carried = loop.close(body(_Lanes(b, code, lanes), indices, loop.carried))
-        start = whole
-    masked = _Lanes(b, code, lanes, b.sub(count, start))
-    loop = _Loop(b, start, count, lanes, carried)
-    return loop.close(body(masked, [loop.index], loop.carried))
 
 
 def _emits(function: Callable[..., Any]) -> Any:
@@ -253,7 +80,7 @@ def _number(literals: list[int]) -> Any:
 
 
 def _constant(number: int) -> Any:
-    return ir.Constant(_INT64, number)
+    return ir.Constant(INT64, number)
 
 
 def _scaled(b: Any, index: Any, size: int) -> Any:
@@ -261,7 +88,7 @@ def _scaled(b: Any, index: Any, size: int) -> Any:
 
 
 def _entry(b: Any, table: Any, index: int) -> Any:
-    return _load(b, b.add(table, _constant(8 * index)), _INT64)
+    return load(b, b.add(table, _constant(8 * index)), INT64)
 
 
 @_emits
@@ -287,14 +114,14 @@ def weighted_sum(
         sources, scalars, vectors: tables of a source address, a scalar and a vector address per tap.
         offset, vector_offset: bytes to add to each source and vector address.
     """
-    size, computed = _BYTES[code], _BYTES[compute_code(code)]
+    size, computed = BYTES[code], BYTES[compute_code(code)]
 
-    def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
-        loop = _Loop(b, _constant(0), taps, 1, [lanes.zero() for _ in indices])
+    def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
+        loop = Loop(b, _constant(0), taps, 1, [lanes.zero() for _ in indices])
         entry = _scaled(b, loop.index, 8)
-        source = b.add(_load(b, b.add(sources, entry), _INT64), offset)
+        source = b.add(load(b, b.add(sources, entry), INT64), offset)
         scalar = lanes.broadcast(b.add(scalars, _scaled(b, loop.index, computed))) if has_scalar else None
-        vector_base = b.add(_load(b, b.add(vectors, entry), _INT64), vector_offset) if has_vector else None
+        vector_base = b.add(load(b, b.add(vectors, entry), INT64), vector_offset) if has_vector else None
         totals = []
         for index, total in zip(indices, loop.carried, strict=True):
             x = lanes.load(b.add(source, _scaled(b, index, size)), code)
@@ -306,7 +133,7 @@ def weighted_sum(
             lanes.store(total, b.add(out, _scaled(b, index, size)), code)
         return []
 
-    _lane_loops(b, code, count, 4, [], body)
+    lane_loops(b, code, count, 4, [], body)
 
 
 class _Tile:
@@ -352,13 +179,13 @@ def weighted_sum_tile(
         vectors, vector_pitch: address of the first tap's vector, and bytes to the next tap's.
         outs: table of the items' output addresses.
     """
-    size, computed = _BYTES[code], _BYTES[compute_code(code)]
+    size, computed = BYTES[code], BYTES[compute_code(code)]
     tile = _Tile(k, k, items, step)
     bases = [b.add(_entry(b, sources, slot), offset) for slot in range(tile.slots)]
     filters = [b.add(vectors, b.mul(vector_pitch, _constant(t))) for t in range(tile.taps)] if has_vector else []
     places = [_entry(b, outs, item) for item in range(items)]
 
-    def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
+    def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         (index,) = indices
         at, at_computed = _scaled(b, index, size), _scaled(b, index, computed)
         loaded: dict[int, Any] = {}
@@ -377,7 +204,7 @@ def weighted_sum_tile(
             lanes.store(total, b.add(places[item], at), code)
         return []
 
-    _lane_loops(b, code, count, 1, [], body)
+    lane_loops(b, code, count, 1, [], body)
 
 
 @_emits
@@ -409,7 +236,7 @@ def filter_gradients_tile(
     For one kernel row of k taps, so that the sums stay in registers, and a table of each item's grad_output.
     grad_scalars lies as the scalars do, `scalar_pitch` bytes from one item to the next; the sums are added to it.
     """
-    size, computed = _BYTES[code], _BYTES[compute_code(code)]
+    size, computed = BYTES[code], BYTES[compute_code(code)]
     both = combine == MUL and has_scalar and has_vector
     tile = _Tile(k, 1, items, step)
     bases = [b.add(_entry(b, sources, slot), offset) for slot in range(tile.slots)]
@@ -418,7 +245,7 @@ def filter_gradients_tile(
     def scalar_at(table: Any, item: int, t: int) -> Any:
         return b.add(b.add(table, b.mul(scalar_pitch, _constant(item))), _constant(t * computed))
 
-    def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
+    def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         (index,) = indices
         at, at_computed = _scaled(b, index, size), _scaled(b, index, computed)
         sums = list(carried)
@@ -449,8 +276,8 @@ def filter_gradients_tile(
                 lanes.store(total, place, compute_code(code))
         return sums
 
-    lanes = _Lanes(b, code, VECTOR_BYTES // computed)
-    sums = _lane_loops(b, code, count, 1, [lanes.zero()] * (items * tile.taps) if needs_scalar else [], body)
+    lanes = Lanes(b, code, VECTOR_BYTES // computed)
+    sums = lane_loops(b, code, count, 1, [lanes.zero()] * (items * tile.taps) if needs_scalar else [], body)
     for own, total in enumerate(sums):
         place = b.inttoptr(scalar_at(grad_scalars, *divmod(own, tile.taps)), lanes.element.as_pointer())
         b.store(b.fadd(b.load(place), lanes.horizontal_sum(total)), place)
@@ -462,15 +289,15 @@ def copy_rows(
 ) -> None:
     """`count` lanes of each of `rows` rows, converted from elements of one code to another's."""
 
-    def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
+    def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         for index in indices:
-            value = lanes.load(b.add(from_row, _scaled(b, index, _BYTES[code])), code)
-            lanes.store(value, b.add(to_row, _scaled(b, index, _BYTES[out_code])), out_code)
+            value = lanes.load(b.add(from_row, _scaled(b, index, BYTES[code])), code)
+            lanes.store(value, b.add(to_row, _scaled(b, index, BYTES[out_code])), out_code)
         return []
 
-    row = _Loop(b, _constant(0), rows, 1, [])
+    row = Loop(b, _constant(0), rows, 1, [])
     from_row, to_row = b.add(source, b.mul(row.index, pitch)), b.add(out, b.mul(row.index, out_pitch))
-    _lane_loops(b, code, count, 1, [], body)
+    lane_loops(b, code, count, 1, [], body)
     row.close([])
 
 
@@ -478,13 +305,13 @@ def copy_rows(
 def add_lanes(b: Any, code: int, source: Any, out: Any, count: Any) -> None:
     """out[lane] += source[lane]."""
 
-    def body(lanes: _Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
-        at = _scaled(b, indices[0], _BYTES[code])
+    def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
+        at = _scaled(b, indices[0], BYTES[code])
         place = b.add(out, at)
         lanes.store(lanes.add(lanes.load(place, code), lanes.load(b.add(source, at), code)), place, code)
         return []
 
-    _lane_loops(b, code, count, 1, [], body)
+    lane_loops(b, code, count, 1, [], body)
 
 
 @_emits
@@ -499,7 +326,7 @@ def transpose(
     name = f"ddfnet_transpose_{code}_{out_code}"
     function = b.module.globals.get(name)
     if function is None:  # once for all calls of a kernel: it is long
-        function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [_INT64] * 6), name)
+        function = ir.Function(b.module, ir.FunctionType(ir.VoidType(), [INT64] * 6), name)
         function.linkage = "internal"
         function.attributes.add("noinline")
         body = ir.IRBuilder(function.append_basic_block())
@@ -511,21 +338,21 @@ def transpose(
 def _emit_transpose(
     b: Any, code: int, out_code: int, source: Any, pitch: Any, out: Any, out_pitch: Any, rows: Any, columns: Any
 ) -> None:
-    lanes = VECTOR_BYTES // _BYTES[compute_code(code)]
-    row = _Loop(b, _constant(0), rows, lanes, [])
-    column = _Loop(b, _constant(0), columns, lanes, [])
+    lanes = VECTOR_BYTES // BYTES[compute_code(code)]
+    row = Loop(b, _constant(0), rows, lanes, [])
+    column = Loop(b, _constant(0), columns, lanes, [])
     rows_left, columns_left = b.sub(rows, row.index), b.sub(columns, column.index)
     full = b.and_(b.icmp_signed(">=", rows_left, _constant(lanes)), b.icmp_signed(">=", columns_left, _constant(lanes)))
-    first = b.add(b.add(source, b.mul(row.index, pitch)), _scaled(b, column.index, _BYTES[code]))
-    to = b.add(b.add(out, b.mul(column.index, out_pitch)), _scaled(b, row.index, _BYTES[out_code]))
+    first = b.add(b.add(source, b.mul(row.index, pitch)), _scaled(b, column.index, BYTES[code]))
+    to = b.add(b.add(out, b.mul(column.index, out_pitch)), _scaled(b, row.index, BYTES[out_code]))
     with b.if_else(full) as (then, otherwise):
         with then:
-            whole = _Lanes(b, code, lanes)
+            whole = Lanes(b, code, lanes)
             block = [whole.load(b.add(first, b.mul(pitch, _constant(i))), code) for i in range(lanes)]
             for i, vector in enumerate(_transposed(b, block, lanes)):
                 whole.store(vector, b.add(to, b.mul(out_pitch, _constant(i))), out_code)
         with otherwise:
-            within, across = _Lanes(b, code, lanes, columns_left), _Lanes(b, code, lanes, rows_left)
+            within, across = Lanes(b, code, lanes, columns_left), Lanes(b, code, lanes, rows_left)
             block = []
             for i in range(lanes):  # the last row again for those that are not there
                 last = b.icmp_signed("<", rows_left, _constant(i + 1))
@@ -548,7 +375,7 @@ def _transposed(b: Any, block: list[Any], lanes: int) -> list[Any]:
             if not i & step:
                 above, below = block[i], block[i + step]
                 for place, order in ((i, low), (i + step, high)):
-                    indices = ir.Constant(ir.VectorType(_INT32, lanes), order)
+                    indices = ir.Constant(ir.VectorType(INT32, lanes), order)
                     block[place] = b.shuffle_vector(above, below, indices)
         step *= 2
     return block
@@ -563,28 +390,28 @@ def fill_zero(b: Any, address: Any, size: Any) -> None:
 @_emits
 def read(b: Any, code: int, address: Any) -> float:
     """The element of code `code` at `address`, as a number of the computing type."""
-    return b.extract_element(_Lanes(b, code, 1).load(address, code), ir.Constant(_INT32, 0))
+    return b.extract_element(Lanes(b, code, 1).load(address, code), ir.Constant(INT32, 0))
 
 
 @_emits
 def write(b: Any, code: int, address: Any, value: Any) -> None:
     """Writes a number of the computing type as an element of code `code`."""
-    _Lanes(b, code, 1).store(_Lanes(b, code, 1).all_lanes(value), address, code)
+    Lanes(b, code, 1).store(Lanes(b, code, 1).all_lanes(value), address, code)
 
 
 @_emits
 def read_address(b: Any, address: Any) -> int:
     """Reads an entry of a table of addresses."""
-    return _load(b, address, _INT64)
+    return load(b, address, INT64)
 
 
 @_emits
 def take_next(b: Any, address: Any) -> int:
     """The int64 at `address`, which grows by one: a different one for every thread that asks."""
-    return b.atomic_rmw("add", b.inttoptr(address, _INT64.as_pointer()), _constant(1), "monotonic")
+    return b.atomic_rmw("add", b.inttoptr(address, INT64.as_pointer()), _constant(1), "monotonic")
 
 
 @_emits
 def write_address(b: Any, address: Any, value: Any) -> None:
     """Writes an int64, an entry of a table of addresses."""
-    b.store(value, b.inttoptr(address, _INT64.as_pointer()))
+    b.store(value, b.inttoptr(address, INT64.as_pointer()))
