@@ -32,6 +32,7 @@ class Network:
     classes: int
     parameters: int
     multiply_adds: int
+    published: int  # as the paper counts: `Complexity`
 
 
 def create(name: str, input_size: tuple[int, int, int] | None = None) -> Network:
@@ -55,7 +56,7 @@ def create(name: str, input_size: tuple[int, int, int] | None = None) -> Network
         counts = complexity(module, (1, *size))
     except RuntimeError as error:
         raise ValueError(f"models: {name} can't take inputs of size {size}: {error}") from error
-    return Network(name, module, size, module.num_classes, counts.parameters, counts.multiply_adds)
+    return Network(name, module, size, module.num_classes, counts.parameters, counts.multiply_adds, counts.published)
 
 
 def run(
@@ -136,5 +137,6 @@ def _entry(network: Network, group: Group, batch: int, device: str, compiled: bo
         "extra_bytes": peak_bytes(call, device),
         "parameters": network.parameters,
         "multiply_adds": network.multiply_adds,
+        "published": network.published,
     }
     return Entry(call, columns, images=batch)

@@ -61,6 +61,7 @@ class Result:
     extra_bytes: int | None = None  # peak beyond those; see `memory`
     parameters: int | None = None
     multiply_adds: int | None = None  # for one image
+    published: int | None = None  # these as the paper counts them, with batch norms and ReLUs
     images_per_second: float | None = None
     environment: Environment
 

@@ -69,7 +69,10 @@ def _times(title: str, rows: Sequence[Result]) -> Table:
 def _networks(title: str, rows: Sequence[Result]) -> Table:
     """A line for each network and batch."""
     table = Table(title=title, title_justify="left", caption_justify="left")
-    table.caption = "Medians per call; peak memory beyond weights, optimizer state and images."
+    table.caption = (
+        "Medians per call; peak memory beyond weights, optimizer state and images. In brackets, multiply-adds as the paper"
+        " counts them: 2 more per element of a batch norm, 1 per element of a ReLU."
+    )
     table.add_column("network", no_wrap=True)
     headings = ("batch, input", "parameters", "multiply-adds", "ms", "images/s", "peak MB")
     for heading in (*headings, f"time / {rows[0].rival}"):
@@ -80,7 +83,7 @@ def _networks(title: str, rows: Sequence[Result]) -> Table:
                 row.subject,
                 case,
                 f"{(row.parameters or 0) / 1e6:.3f} M",
-                f"{(row.multiply_adds or 0) / 1e6:.2f} M",
+                f"{number((row.multiply_adds or 0) / 1e6)} M ({number((row.published or 0) / 1e6)})",
                 number(row.median_ms),
                 f"{row.images_per_second or 0:,.0f}",
                 number(None if row.extra_bytes is None else row.extra_bytes / 1e6),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddfnet.bench.cases import OpCase
 from ddfnet.bench.memory import peak_bytes
-from ddfnet.ops.ddf import api, numba_kernels
+from ddfnet.ops.ddf import api, numba_kernels, numba_threads
 from ddfnet.ops.ddf.checks import check
 
 pytest.importorskip("numba")
@@ -124,6 +124,32 @@ def test_threads_do_not_change_results(memory_format: torch.memory_format) -> No
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert torch.equal(a, b)
+
+
+def test_threads_where_openmp_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS and Windows: a pool of Python threads computes the same."""
+    case = OpCase(3, 8, 40, 38)
+    *inputs, grad_y = draw(case, torch.float32)
+    g = check(*inputs)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        torch.set_num_threads(3)
+        for missing in (False, True):
+            if missing:
+                monkeypatch.setattr(numba_threads, "_gomp_parallel", lambda: None)
+            y = numba_kernels.ddf_forward(*inputs, g)
+            results.append((y, *numba_kernels.ddf_backward(grad_y, *inputs, g, (True, True, True))))
+            assert (numba_threads._state.pool.threads >= 2) or not missing
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not torch.backends.openmp.is_available(), reason="no OpenMP")
+def test_pytorchs_own_openmp_is_found() -> None:
+    assert numba_threads._gomp_parallel() is not None
 
 
 THREADS = """
