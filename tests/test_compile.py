@@ -54,6 +54,21 @@ def test_operators(function: Callable[..., Tensor], memory_format: torch.memory_
     check(function, make)
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("operator", [ddfnet.ddf, ddfnet.ddf_up])
+def test_operators_given_their_filters(operator: Callable[..., Tensor], backend: str) -> None:
+    """Every size of every input is the graph's; the first sizes all differ, for equal ones torch.compile takes as one."""
+    r = 2 if operator is ddfnet.ddf_up else 1
+
+    def make(batch: int, height: int, width: int) -> tuple[Tensor, ...]:
+        batch, height, width = batch + 3, height + 2, width + 2
+        channel = torch.randn(batch, *((r * r,) if r > 1 else ()), 6, 3, 3, requires_grad=True)
+        spatial = torch.randn(batch, 2, 9, r * height, r * width, requires_grad=True)
+        return torch.randn(batch, 6, height, width, requires_grad=True), channel, spatial
+
+    check(lambda *given: operator(*given, backend=backend), make)
+
+
 @pytest.mark.parametrize(
     "layer",
     [ddfnet.DDF(4), ddfnet.DDF(4, 5, stride=2, heads=2, combine="add", affine="paper", bias=True)],

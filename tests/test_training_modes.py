@@ -10,6 +10,9 @@ import torch.distributed as distributed
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 import ddfnet
 import ddfnet.models  # registers the networks
@@ -82,26 +85,41 @@ def _data() -> tuple[Tensor, Tensor]:
     return torch.randn(8, 1, 28, 28, generator=generator), torch.arange(8)
 
 
+def _gradients(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    F.cross_entropy(model(images), labels).backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
 def _rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    model = nn.parallel.DistributedDataParallel(_network())
     images, labels = (part.chunk(2)[rank] for part in _data())
-    F.cross_entropy(model(images), labels).backward()
-    gradients = {name: p.grad for name, p in model.module.named_parameters()}
-    torch.save(gradients, f"{folder}/{rank}.pt")
+    replicated = nn.parallel.DistributedDataParallel(_network())
+    gradients = _gradients(replicated, images, labels)
+    torch.save({name.removeprefix("module."): grad for name, grad in gradients.items()}, f"{folder}/ddp-{rank}.pt")
+
+    sharded, mesh = _network(), init_device_mesh("cpu", (2,))
+    for module in list(sharded.modules()):
+        if isinstance(module, ddfnet.DDF):
+            fully_shard(module, mesh=mesh)
+    fully_shard(sharded, mesh=mesh)
+    gradients = _gradients(sharded, images, labels)
+    assert all(isinstance(p, DTensor) for p in sharded.parameters())
+    assert sum(p.to_local().numel() for p in sharded.parameters()) < 0.6 * sum(p.numel() for p in sharded.parameters())
+    torch.save({name: grad.full_tensor() for name, grad in gradients.items()}, f"{folder}/fsdp-{rank}.pt")
     distributed.destroy_process_group()
 
 
 def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path: Path) -> None:
+    """With DDP, and with FSDP2 around every DDF layer and the network."""
     torch.multiprocessing.spawn(_rank, args=(str(tmp_path),), nprocs=2)
-    model = _network()
-    images, labels = _data()
-    F.cross_entropy(model(images), labels).backward()
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    for name, parameter in model.named_parameters():
-        assert torch.equal(first[name], second[name])
-        torch.testing.assert_close(first[name], parameter.grad, rtol=1e-4, atol=1e-6)
+    expected = _gradients(_network(), *_data())
+    for way in ("ddp", "fsdp"):
+        first, second = (torch.load(tmp_path / f"{way}-{rank}.pt", weights_only=True) for rank in (0, 1))
+        assert set(first) == set(second) == set(expected)
+        for name, gradient in expected.items():
+            assert torch.equal(first[name], second[name])
+            torch.testing.assert_close(first[name], gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_sync_batch_norm_takes_the_place_of_every_batch_norm() -> None:

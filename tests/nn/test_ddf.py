@@ -121,7 +121,8 @@ def test_squeeze_width(channels: int, ratio: float, width: int) -> None:
 @pytest.mark.parametrize("branches", ["both", "spatial", "channel"])
 @pytest.mark.parametrize("norm", ["filter", "sigmoid", "batch", "none"])
 def test_norms_and_branches(norm: Any, branches: Any) -> None:
-    layer = DDF(6, heads=2, stride=2, norm=norm, branches=branches, bias=True, backend="torch").double()
+    heads = 1 if branches == "channel" else 2
+    layer = DDF(6, heads=heads, stride=2, norm=norm, branches=branches, bias=True, backend="torch").double()
     x = torch.randn(3, 6, 5, 7, dtype=torch.float64)
     channel, spatial = layer.filters(x)
     assert (channel is None) == (branches == "spatial")
@@ -276,6 +277,8 @@ def test_compiles_to_one_graph() -> None:
         ({"norm": "layer"}, "norm: expected 'filter', 'sigmoid', 'batch' or 'none', got 'layer'"),
         ({"branches": "none"}, "branches: expected 'both', 'spatial' or 'channel', got 'none'"),
         ({"affine": "both"}, "affine: expected 'released' or 'paper', got 'both'"),
+        ({"heads": 2, "branches": "channel"}, r"heads: expected 1 with branches='channel' \(heads share .*, got 2"),
+        ({"affine": "paper", "norm": "none"}, "affine: expected 'released' with norm='none' .*, got 'paper'"),
     ],
 )
 def test_errors(options: dict[str, Any], message: str) -> None:

@@ -87,6 +87,12 @@ def test_dtype_and_device_are_kept() -> None:
         (nn.Conv2d(4, 4, 3, padding=1, groups=2), r"2 groups \(grouped=True"),
         (nn.Conv2d(4, 6, 3, padding=1), r"4 channels in, 6 out \(change_channels=True"),
         (nn.LazyConv2d(4, 3, padding=1), "computes something of its own"),
+        (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3, padding=1)), "ParametrizedConv2d computes something"),
+        (timm.layers.StdConv2d(4, 4, 3, padding=1), "StdConv2d computes something of its own"),
+        (timm.layers.Conv2dSame(4, 4, 3), "Conv2dSame computes something of its own"),
+        (nn.ConvTranspose2d(4, 4, 3, padding=1), "ConvTranspose2d is no Conv2d"),
+        (nn.Conv3d(4, 4, 3, padding=1), "Conv3d is no Conv2d"),
+        (nn.Conv1d(4, 4, 3, padding=1), "Conv1d is no Conv2d"),
     ],
 )
 def test_refusals_say_why(conv: nn.Conv2d, reason: str) -> None:
@@ -99,6 +105,12 @@ def test_what_is_no_network() -> None:
         replace_conv2d(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got a convolution, which has no place"):
         replace_conv2d(nn.Conv2d(4, 4, 3, padding=1))
+    with pytest.raises(TypeError, match=r"match: expected a pattern, a function .* got 3"):
+        replace_conv2d(small(), match=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="layer: expected a function that makes a layer, such as DDF, got 'ddf'"):
+        replace_conv2d(small(), layer="ddf")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"input_shape: expected \(B, C, H, W\), got \(3, 8\)"):
+        replace_conv2d(small(), input_shape=(3, 8))
     with pytest.raises(ValueError, match="no other k x k convolution matches"):
         replace_conv2d(small(), match="layer9.*")
 
@@ -109,6 +121,36 @@ def test_a_shared_convolution_stays_shared() -> None:
     assert len(replace_conv2d(model)) == 1
     assert isinstance(model[1], DDF)
     assert model[1] is model[3]
+
+
+def test_shared_weights_and_hooks_are_refused() -> None:
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(5)))
+    model[2].weight = model[1].weight
+    model[3].register_forward_hook(lambda *args: None)
+    done = replace_conv2d(model)
+    assert [r.name for r in done] == ["4"]
+    assert [(r.name, r.reason) for r in done.refused] == [
+        ("1", "its weight is that of 2 convolutions"),
+        ("2", "its weight is that of 2 convolutions"),
+        ("3", "it has hooks, weight_norm's perhaps, which a new layer would not run"),
+    ]
+
+
+def test_convolutions_inside_wrappers_are_replaced() -> None:
+    """timm's ConvNormAct and torchvision's Conv2dNormActivation hold ordinary convolutions and call them."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), timm.layers.ConvNormAct(4, 4, 3), torchvision.ops.Conv2dNormActivation(4, 4, 5, stride=2)
+    )
+    size = model(torch.randn(2, 3, 9, 10)).shape
+    assert [r.name for r in replace_conv2d(model)] == ["1.conv", "2.0"]
+    assert model(torch.randn(2, 3, 9, 10)).shape == size
+
+
+def test_same_padding_by_name() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding="same", dilation=2))
+    size = model(torch.randn(2, 3, 9, 10)).shape
+    assert [r.new.dilation for r in replace_conv2d(model)] == [2]
+    assert model(torch.randn(2, 3, 9, 10)).shape == size
 
 
 def test_the_table() -> None:

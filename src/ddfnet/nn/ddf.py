@@ -32,7 +32,7 @@ class DDF(nn.Module):
         channels: C, in and out.
         kernel_size: k, odd; at least 3 with norm="filter".
         stride, dilation: of the filters; zero padding keeps the size, (H, W) -> (ceil(H / s), ceil(W / s)).
-        heads: G, groups of channels with a spatial filter of their own; divides `channels`.
+        heads: G, groups of channels with a spatial filter of their own; divides `channels`; 1 with branches="channel".
         squeeze_ratio: sigma of the channel branch (Table 3c).
         combine: "mul" (the paper) or "add".
         norm: "filter" (Eq. 3), "sigmoid", "batch" (batch norm of the predicted taps) or "none" (Table 3b).
@@ -45,7 +45,7 @@ class DDF(nn.Module):
         (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)), in the memory format of the input.
 
     Raises:
-        ValueError: an option or the input's shape is not as described.
+        ValueError: an option or the input's shape is not as described, or `heads` or `affine` is set where it says nothing.
 
     Example:
         >>> import torch, ddfnet
@@ -96,6 +96,10 @@ class DDF(nn.Module):
             raise ValueError(f"branches: expected 'both', 'spatial' or 'channel', got {branches!r}")
         if affine not in ("released", "paper"):
             raise ValueError(f"affine: expected 'released' or 'paper', got {affine!r}")
+        if heads > 1 and branches == "channel":
+            raise ValueError(f"heads: expected 1 with branches='channel' (heads share spatial filters), got {heads}")
+        if affine == "paper" and norm != "filter":
+            raise ValueError(f"affine: expected 'released' with norm={norm!r} (it is of norm='filter'), got 'paper'")
         if backend not in get_args(Backend):
             raise ValueError(f"backend: expected one of {', '.join(map(repr, get_args(Backend)))}, got {backend!r}")
         self.channels = channels

@@ -1,6 +1,7 @@
 """`replace_conv2d`: plug and play, DDF layers in the place of any network's k x k convolutions."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -8,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from ddfnet.nn.ddf import DDF
 
-Match = str | Callable[[str, nn.Conv2d], bool] | None
+Match = str | Callable[[str, Any], bool] | None  # of a name and a convolution
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Refusal:
     """One convolution that could not be replaced, and why."""
 
     name: str
-    old: nn.Conv2d
+    old: _ConvNd
     reason: str
 
 
@@ -98,8 +100,9 @@ def replace_conv2d(
         oblong or unequally padded kernels, other padding modes, subclasses of Conv2d), with the reason.
 
     Raises:
-        TypeError: `model` is no module.
-        ValueError: `model` is itself a convolution, or nothing at all is left to replace; says why.
+        TypeError: `model` is no module, `match` or `layer` nothing to call.
+        ValueError: `input_shape` does not have four sizes, `model` is itself a convolution, or nothing at all is left to
+            replace; says why.
 
     Example:
         >>> import torch, ddfnet
@@ -110,20 +113,29 @@ def replace_conv2d(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if not (match is None or isinstance(match, str) or callable(match)):
+        raise TypeError(f"match: expected a pattern, a function of name and convolution, or None, got {match!r}")
+    if not callable(layer):
+        raise TypeError(f"layer: expected a function that makes a layer, such as DDF, got {layer!r}")
+    if input_shape is not None and len(input_shape) != 4:
+        raise ValueError(f"input_shape: expected (B, C, H, W), got {tuple(input_shape)}")
     if isinstance(model, nn.Conv2d):
         raise ValueError("model: expected a network, got a convolution, which has no place to be replaced in")
 
-    named = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    named = [(name, module) for name, module in model.named_modules() if isinstance(module, _ConvNd)]
+    first = next((conv for _, conv in named if isinstance(conv, nn.Conv2d)), None)
+    uses = Counter(id(conv.weight) for _, conv in named)
     candidates: list[tuple[str, nn.Conv2d]] = []
     refused: list[Refusal] = []
-    for name, conv in named[skip_first:]:
-        if max(conv.kernel_size) == 1 or not _matches(match, name, conv):
+    for name, conv in named:
+        if (skip_first and conv is first) or max(conv.kernel_size) == 1 or not _matches(match, name, conv):
             continue
-        reason = _refusal(conv, grouped, change_channels)
-        if reason is None:
-            candidates.append((name, conv))
-        else:
+        if not isinstance(conv, nn.Conv2d):
+            refused.append(Refusal(name, conv, f"{type(conv).__name__} is no Conv2d"))
+        elif reason := _refusal(conv, grouped, change_channels, uses[id(conv.weight)]):
             refused.append(Refusal(name, conv, reason))
+        else:
+            candidates.append((name, conv))
     if not candidates:
         why = "; ".join(f"{r.name}: {r.reason}" for r in refused[:3]) or "no other k x k convolution matches"
         raise ValueError(f"model: found no convolution to replace ({why})")
@@ -141,17 +153,21 @@ def replace_conv2d(
     )
 
 
-def _matches(match: Match, name: str, conv: nn.Conv2d) -> bool:
+def _matches(match: Match, name: str, conv: _ConvNd) -> bool:
     if match is None:
         return True
     return fnmatchcase(name, match) if isinstance(match, str) else bool(match(name, conv))
 
 
-def _refusal(conv: nn.Conv2d, grouped: bool, change_channels: bool) -> str | None:
-    """Why `conv` can't be replaced under these options; None where it can."""
+def _refusal(conv: nn.Conv2d, grouped: bool, change_channels: bool, uses: int) -> str | None:
+    """Why `conv`, whose weight `uses` convolutions hold, can't be replaced under these options; None where it can."""
     (k, k_width), (stride, stride_width), (d, d_width) = conv.kernel_size, conv.stride, conv.dilation
     if type(conv) is not nn.Conv2d:
         return f"{type(conv).__name__} computes something of its own"
+    if uses > 1:
+        return f"its weight is that of {uses} convolutions"
+    if conv._forward_pre_hooks or conv._forward_hooks or conv._backward_pre_hooks or conv._backward_hooks:
+        return "it has hooks, weight_norm's perhaps, which a new layer would not run"
     if k != k_width or stride != stride_width or d != d_width:
         return f"kernel {conv.kernel_size}, stride {conv.stride} or dilation {conv.dilation} differs by direction"
     if k % 2 == 0:

@@ -1,6 +1,7 @@
 """Derivatives of every order and under every transform; only the gradients asked for."""
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, PLAIN, calls, skip_unless_supported
 from tests.oracle import draw
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 import ddfnet
 from ddfnet.bench.cases import SMALL, OpCase
@@ -136,6 +137,54 @@ def test_jvp_is_the_sum_over_inputs(combine: str, backend: str) -> None:
     else:
         expected = call(v_x, c, s) + call(x, v_c, v_s)
     torch.testing.assert_close(directional, expected)
+
+
+@pytest.mark.parametrize("backend", PLAIN)
+def test_forward_mode_under_no_grad(backend: str) -> None:
+    """no_grad does not reach forward-mode derivatives: y is linear in x, so D = y."""
+    x, c, s = OpCase(1, 4, 5, 4).inputs(dtype=torch.float64)
+    call = lambda x: ddfnet.ddf(x, c, s, backend=backend)  # type: ignore[arg-type]  # noqa: E731
+    with torch.no_grad(), forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(call(forward_ad.make_dual(x, x))).tangent
+    torch.testing.assert_close(tangent, call(x))
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.jvp(call, (x,), (x,))[1], call(x))
+
+
+TRANSFORMS: dict[str, Callable[..., Tensor]] = {
+    "grad": lambda f, x: torch.func.grad(lambda x: f(x).sin().sum())(x),
+    "vmap": lambda f, x: torch.vmap(f)(torch.stack([x, 2 * x])),
+    "vmap of grad": lambda f, x: torch.vmap(torch.func.grad(lambda x: f(x).sin().sum()))(torch.stack([x, 2 * x])),
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x,))[1],
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_inside_compiled_functions(name: str) -> None:
+    x, c, s = OpCase(1, 4, 3, 5).inputs(dtype=torch.float64)
+    transform = TRANSFORMS[name]
+
+    def compiled(backend: Any) -> Tensor:
+        call = lambda x: ddfnet.ddf(x, c, s, backend=backend)  # noqa: E731
+        return torch.compile(lambda x: transform(call, x), backend="aot_eager", fullgraph=True)(x)
+
+    torch._dynamo.reset()
+    torch.testing.assert_close(compiled("auto"), transform(lambda x: ddfnet.ddf(x, c, s), x))
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"transforms of torch\.func inside torch\.compile need"):
+        compiled("torch")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_trace_keeps_the_op_and_its_gradient() -> None:
+    x, c, s = OpCase(1, 4, 3, 5).inputs(requires_grad=True)
+    traced = torch.jit.trace(lambda *given: ddfnet.ddf(*given), (x, c, s))
+    assert "ddfnet::ddf" in str(traced.graph)
+    other = OpCase(2, 4, 6, 4).inputs(requires_grad=True)
+    y = traced(*other)
+    expected = ddfnet.ddf(*other)
+    assert torch.equal(y, expected)
+    for a, b in zip(*(torch.autograd.grad(z.sum(), other) for z in (y, expected)), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("combine", ["mul", "add"])

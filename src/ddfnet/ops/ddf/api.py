@@ -90,7 +90,7 @@ def ddf(
         torch.Size([2, 64, 28, 28])
     """
     check_types(x, channel_filter, spatial_filter, combine, backend, kernel_size, stride, dilation, 1)
-    if backend == "reference" or (backend == "auto" and transforms.exporting_to_onnx()):
+    if backend == "reference" or (backend == "auto" and transforms.needs_reference()):
         x, channel_filter, spatial_filter = transforms.autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine)
         return ddf_reference(x, channel_filter, spatial_filter, g)

@@ -100,6 +100,8 @@ def check(
         raise ValueError(f"x: expected (B, C, H, W) with C, H, W >= 1, got {_shape(x)}")
     if x.dtype not in DTYPES:
         raise TypeError(f"x: expected float32, float64, float16 or bfloat16, got {_dtype(x)}")
+    if x.layout is not torch.strided:
+        raise TypeError(f"x: expected a dense tensor, got one of layout {x.layout}")
 
     batch, channels, height, width = x.shape
     # Rounded up without negative numbers, whose quotient ONNX rounds the other way.
@@ -151,24 +153,35 @@ def _kernel_size(channel_filter: Tensor | None, spatial_filter: Tensor | None, g
     if channel_filter is not None:
         if channel_filter.dim() not in (4, 5):
             raise ValueError(f"channel_filter: expected (B, C, k, k), got {_shape(channel_filter)}")
-        k, source = int(channel_filter.shape[-1]), f"channel_filter {_shape(channel_filter)}"
+        k = int(channel_filter.shape[-1])
     if spatial_filter is not None:
         if spatial_filter.dim() not in (4, 5):
             raise ValueError(f"spatial_filter: expected (B, K, P, Q) or (B, G, K, P, Q), got {_shape(spatial_filter)}")
         if channel_filter is None:
             taps = int(spatial_filter.shape[-3])
-            k, source = math.isqrt(taps), f"spatial_filter {_shape(spatial_filter)}"
+            k = math.isqrt(taps)
             if k * k != taps:
-                raise ValueError(f"spatial_filter: expected k*k taps with k odd, got {taps} taps in {source}")
+                shape = _shape(spatial_filter)
+                raise ValueError(
+                    f"spatial_filter: expected k*k taps with k odd, got {taps} taps in spatial_filter {shape}"
+                )
     if given is not None:
         _check_positive("kernel_size", given)
         if given % 2 == 0:
             raise ValueError(f"kernel_size: expected an odd number, got {given}")
         if given != k:
+            source = _source(channel_filter, spatial_filter)
             raise ValueError(f"kernel_size: expected {k}, the kernel size of {source}, got {given}")
     if k % 2 == 0:
+        source = _source(channel_filter, spatial_filter)
         raise ValueError(f"kernel_size: expected an odd number, got {k} from {source}")
     return k
+
+
+def _source(channel_filter: Tensor | None, spatial_filter: Tensor | None) -> str:
+    """The filter that k is read off, for an error."""
+    name, tensor = ("spatial_filter", spatial_filter) if channel_filter is None else ("channel_filter", channel_filter)
+    return f"{name} {_shape(tensor)}"
 
 
 def _check_positive(name: str, value: int) -> None:
@@ -181,6 +194,8 @@ def _check_like(name: str, tensor: Tensor, expected: tuple[Any, ...], x: Tensor)
         raise ValueError(f"{name}: expected ({', '.join(map(str, expected))}), got {_shape(tensor)}")
     if tensor.dtype != x.dtype:
         raise TypeError(f"{name}: expected the dtype of x, {_dtype(x)}, got {_dtype(tensor)}")
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got one of layout {tensor.layout}")
     if tensor.device != x.device:
         raise ValueError(f"{name}: expected the device of x, {x.device}, got {tensor.device}")
 

@@ -4,6 +4,7 @@ n output pixels, c channels, K = k*k taps. A tap costs one operation to combine 
 add: 3ncK FLOPs forward and 3ncK for each gradient asked for; with one filter there is nothing to combine: 2ncK.
 """
 
+import gc
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ def ddf_backward_flops(grad_shape: Sequence[int], *args: Any, **kwargs: Any) -> 
 
 
 def register() -> None:
-    """Registers the formulas as soon as PyTorch's FLOP counter is there.
+    """Registers the formulas as soon as PyTorch's FLOP counter is there, with the counters already made too.
 
     Importing the counter takes longer than all of ddfnet, so it is not imported for this: a finder on `sys.meta_path`
     waits until someone else does, registers, and is gone.
@@ -64,10 +65,16 @@ def register() -> None:
 
 
 def _register_formulas() -> None:
-    from torch.utils.flop_counter import register_flop_formula
+    from torch.utils.flop_counter import FlopCounterMode, flop_registry, register_flop_formula
 
-    register_flop_formula(torch.ops.ddfnet.ddf)(ddf_flops)
-    register_flop_formula(torch.ops.ddfnet.ddf_backward)(ddf_backward_flops)
+    formulas = {torch.ops.ddfnet.ddf: ddf_flops, torch.ops.ddfnet.ddf_backward: ddf_backward_flops}
+    for op, formula in formulas.items():
+        register_flop_formula(op)(formula)
+    # A counter copies the registry when it is made, and would count 0 for an op that came later. Nothing lists the counters
+    # there are but the garbage collector: an instance refers to its class.
+    for found in gc.get_referrers(FlopCounterMode, *FlopCounterMode.__subclasses__()):
+        if isinstance(found, FlopCounterMode):
+            found.flop_registry |= {op: flop_registry[op] for op in formulas}
 
 
 class _RegisterOnImport:

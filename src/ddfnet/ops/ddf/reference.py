@@ -30,7 +30,7 @@ def ddf_reference(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tens
 
     y = x.new_zeros((), dtype=dtype)
     for t in range(g.taps):
-        u, v = divmod(t, k)
+        u, v = t // k, t % k  # not divmod, which torch.compile can't trace where k is symbolic
         shifted = padded[..., u * d : u * d + rows : s, v * d : v * d + columns : s]  # (B, G, C/G, P, Q)
         channel_tap = None if channel_filter is None else channel_filter[..., u, v, None, None]  # (B, G, C/G, 1, 1)
         spatial_tap = None if spatial_filter is None else spatial_filter[:, :, None, t]  # (B, G, 1, P, Q)

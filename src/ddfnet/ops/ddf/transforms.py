@@ -12,7 +12,8 @@ being differentiable, so is that, without end.
 The same rules reach autograd three ways. They are registered on the ops, which is what `torch.compile` and exported programs
 see. An eager call that needs gradients goes through an `autograd.Function` around the op, at a third of the cost on the host
 (`benchmarks/dispatch.py`). Under `torch.func` transforms and forward-mode differentiation, where rules registered on an op
-do not work, it goes through one written in the style they ask for, the slowest.
+do not work, it goes through one written in the style they ask for, the slowest. `torch.compile` can't see into that one:
+inside a compiled function the transforms of `torch.func` get the reference.
 """
 
 from typing import Any
@@ -36,14 +37,26 @@ def differentiable(x: Tensor, channel_filter: Tensor | None, spatial_filter: Ten
     """`torch.ops.ddfnet.ddf`, differentiable under every transform."""
     # Cast before the inputs are saved: the op's own autocast rule comes too late for that.
     inputs = autocast_inputs(x, channel_filter, spatial_filter) if torch._C._is_any_autocast_enabled() else None
+    if torch.compiler.is_compiling() and _is_transformed():
+        raise RuntimeError(
+            f"backend {options[-1]!r} can't serve this call: transforms of torch.func inside torch.compile need "
+            "'reference', which 'auto' takes there"
+        )
     y: Tensor = _call("ddf", *(inputs or (x, channel_filter, spatial_filter)), *options)
     return y
 
 
-def exporting_to_onnx() -> bool:
-    """Whether `torch.onnx.export` is tracing: then the reference runs, whose every operation ONNX has."""
+def needs_reference() -> bool:
+    """Whether "auto" must be made of PyTorch's own operations: ONNX has them, and compiled transforms can see into them."""
+    if not torch.compiler.is_compiling():
+        return False
     # torch.onnx is loaded at its first use, which takes longer than a call may: ask it only when something is exported.
-    return torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export()
+    return _is_transformed() or (torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export())
+
+
+def _is_transformed() -> bool:
+    """Whether a transform of `torch.func` or a dual level is in force."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 # Autograd
@@ -55,11 +68,13 @@ def _op(name: str) -> Any:
 
 def _call(name: str, *args: Any) -> Any:
     """The op by the cheapest way that is differentiable under the transforms in force."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if torch.compiler.is_compiling():
         return _op(name)(*args)
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    # Asked first: forward-mode derivatives are taken under no_grad too.
+    if _is_transformed():
         return (_TransformedForward if name == "ddf" else _TransformedBackward).apply(*args)
-    if any(isinstance(arg, Tensor) and arg.requires_grad for arg in args):
+    asked = torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+    if asked and not torch._C._is_tracing():  # torch.jit.trace records the op, not the function around it
         return (_EagerForward if name == "ddf" else _EagerBackward).apply(*args)
     return _op(name)(*args)
 

@@ -47,7 +47,7 @@ def ddf_up(
     if scale_factor == 1 and isinstance(channel_filter, Tensor) and channel_filter.dim() == 5:
         channel_filter = channel_filter.squeeze(1)
     check_types(x, channel_filter, spatial_filter, combine, backend, kernel_size, 1, dilation, scale_factor)
-    if backend == "reference" or (backend == "auto" and transforms.exporting_to_onnx()):
+    if backend == "reference" or (backend == "auto" and transforms.needs_reference()):
         x, channel_filter, spatial_filter = transforms.autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor, combine)
         return ddf_up_reference(x, channel_filter, spatial_filter, g)
