@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from tests.ops.ddf.backends import BACKENDS
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import ddfnet
 from ddfnet.nn.ddf import DDF
@@ -219,6 +220,16 @@ def test_reset_parameters() -> None:
     fresh = DDF(8, device="meta").to_empty(device="cpu")
     fresh.reset_parameters()
     assert torch.isfinite(fresh(torch.randn(1, 8, 5, 5))).all()
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_flops_are_the_papers(device: str) -> None:
+    """2nck^2 + 2 sigma c^2 (1 + k^2) + 3nck^2 a sample (below Table 1), n = 56, c = 20, k = 3, sigma = 0.2."""
+    layer = DDF(20, device=device)
+    x = torch.ones(2, 20, 7, 8, device=device)
+    with FlopCounterMode(display=False) as counter:
+        layer(x)
+    assert counter.get_total_flops() == 2 * (2 * 56 * 20 * 9 + 2 * 80 * 10 + 3 * 56 * 20 * 9)
 
 
 def test_repr_says_what_is_not_default() -> None:

@@ -33,6 +33,15 @@ class FilterNorm(nn.Module):
 
     Shape:
         (B, N*K, ...) -> the same, the K taps of a filter next to each other. Half types are normalised in float32.
+
+    Raises:
+        ValueError: an option or the input's shape is not as described.
+
+    Example:
+        >>> import torch, ddfnet
+        >>> filters = ddfnet.FilterNorm(2)(torch.randn(1, 18, 5, 6)).unflatten(1, (2, 9))  # 2 filters of 9 taps a pixel
+        >>> filters.mean(2).abs().max().item() < 1e-6
+        True
     """
 
     std: nn.Parameter | None

@@ -97,7 +97,9 @@ def replace_conv2d(
 
     Returns:
         A list of `Replacement`s that prints as a table; its `refused` lists the convolutions that can't be replaced (even,
-        oblong or unequally padded kernels, other padding modes, subclasses of Conv2d), with the reason.
+        oblong or unequally padded kernels, other padding modes, subclasses of Conv2d, shared weights, hooks; transposed, 1-D
+        and 3-D ones), with the reason. A module that reads a convolution's weight in place of calling it can't be told from
+        others: keep its convolution by `match`.
 
     Raises:
         TypeError: `model` is no module, `match` or `layer` nothing to call.
@@ -124,7 +126,7 @@ def replace_conv2d(
 
     named = [(name, module) for name, module in model.named_modules() if isinstance(module, _ConvNd)]
     first = next((conv for _, conv in named if isinstance(conv, nn.Conv2d)), None)
-    uses = Counter(id(conv.weight) for _, conv in named)
+    uses = Counter(_weight_id(conv) for _, conv in named)
     candidates: list[tuple[str, nn.Conv2d]] = []
     refused: list[Refusal] = []
     for name, conv in named:
@@ -132,7 +134,7 @@ def replace_conv2d(
             continue
         if not isinstance(conv, nn.Conv2d):
             refused.append(Refusal(name, conv, f"{type(conv).__name__} is no Conv2d"))
-        elif reason := _refusal(conv, grouped, change_channels, uses[id(conv.weight)]):
+        elif reason := _refusal(conv, grouped, change_channels, uses[_weight_id(conv)]):
             refused.append(Refusal(name, conv, reason))
         else:
             candidates.append((name, conv))
@@ -153,6 +155,11 @@ def replace_conv2d(
     )
 
 
+def _weight_id(conv: _ConvNd) -> int:
+    """Equal for convolutions that share their weight; of parametrized ones the weight is not computed."""
+    return id(conv._parameters.get("weight"))
+
+
 def _matches(match: Match, name: str, conv: _ConvNd) -> bool:
     if match is None:
         return True
@@ -164,10 +171,10 @@ def _refusal(conv: nn.Conv2d, grouped: bool, change_channels: bool, uses: int) -
     (k, k_width), (stride, stride_width), (d, d_width) = conv.kernel_size, conv.stride, conv.dilation
     if type(conv) is not nn.Conv2d:
         return f"{type(conv).__name__} computes something of its own"
-    if uses > 1:
-        return f"its weight is that of {uses} convolutions"
     if conv._forward_pre_hooks or conv._forward_hooks or conv._backward_pre_hooks or conv._backward_hooks:
         return "it has hooks, weight_norm's perhaps, which a new layer would not run"
+    if uses > 1:
+        return f"its weight is that of {uses} convolutions"
     if k != k_width or stride != stride_width or d != d_width:
         return f"kernel {conv.kernel_size}, stride {conv.stride} or dilation {conv.dilation} differs by direction"
     if k % 2 == 0:

@@ -141,6 +141,38 @@ def test_never_stores_the_combined_filter(name: str, combine: str, memory_format
     assert backward.peak <= gradients + 6 * one_map
 
 
+class Operators(TorchDispatchMode):
+    """The operators called inside, and the dtypes of what they return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.names.add(str(func))
+        self.dtypes |= {t.dtype for t in tree_leaves(result) if isinstance(t, Tensor)}
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("case", OPCHECKED, ids=str)
+def test_the_plain_kernel_asks_little_of_a_device(case: OpCase, dtype: torch.dtype) -> None:
+    """PyTorch's elementwise operations, sums and views in float32, no number read back: MPS and XPU have all of it."""
+    x, channel, spatial, grad_y = draw(case, dtype)
+    g = check(x, channel, spatial, case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
+    needs = (True, channel is not None, spatial is not None)
+    with Operators() as seen:
+        KERNELS["torch"].ddf_forward(x, channel, spatial, g)
+        KERNELS["torch"].ddf_backward(grad_y, x, channel, spatial, g, needs)
+    arithmetic = {"add", "add_", "addcmul_", "mul", "sum", "zero_", "zeros_like", "empty", "_to_copy"}
+    views = {"view", "_unsafe_view", "slice", "select", "unsqueeze", "alias", "permute", "transpose", "as_strided"}
+    expected = {f"aten.{name}" for name in arithmetic | views}
+    assert {name.rsplit(".", 1)[0] for name in seen.names} <= expected
+    assert torch.float64 not in seen.dtypes
+
+
 def test_reference_forward_keeps_one_tap_at_a_time() -> None:
     case = OpCase(2, 48, 12, 10, kernel_size=7)
     inputs = case.inputs()

@@ -67,7 +67,7 @@ def register() -> None:
 def _register_formulas() -> None:
     from torch.utils.flop_counter import FlopCounterMode, flop_registry, register_flop_formula
 
-    formulas = {torch.ops.ddfnet.ddf: ddf_flops, torch.ops.ddfnet.ddf_backward: ddf_backward_flops}
+    formulas: dict[Any, Any] = {torch.ops.ddfnet.ddf: ddf_flops, torch.ops.ddfnet.ddf_backward: ddf_backward_flops}
     for op, formula in formulas.items():
         register_flop_formula(op)(formula)
     # A counter copies the registry when it is made, and would count 0 for an op that came later. Nothing lists the counters
