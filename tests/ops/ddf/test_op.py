@@ -166,7 +166,7 @@ def test_the_plain_kernel_asks_little_of_a_device(case: OpCase, dtype: torch.dty
     with Operators() as seen:
         KERNELS["torch"].ddf_forward(x, channel, spatial, g)
         KERNELS["torch"].ddf_backward(grad_y, x, channel, spatial, g, needs)
-    arithmetic = {"add", "add_", "addcmul_", "mul", "sum", "zero_", "zeros_like", "empty", "_to_copy"}
+    arithmetic = {"add", "add_", "addcmul_", "mul", "sum", "zero_", "zeros_like", "empty", "_to_copy", "promote_types"}
     views = {"view", "_unsafe_view", "slice", "select", "unsqueeze", "alias", "permute", "transpose", "as_strided"}
     expected = {f"aten.{name}" for name in arithmetic | views}
     assert {name.rsplit(".", 1)[0] for name in seen.names} <= expected
