@@ -98,7 +98,7 @@ def channel_branch(
     )
 
 
-def check_dtype(x: Tensor, weight: Tensor, name: str = "x") -> None:
+def check_dtype(x: Tensor, weight: Any, name: str = "x") -> None:
     """TypeError unless `x` has the layer's dtype or autocast will give both one."""
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         raise TypeError(f"{name}: expected {weight.dtype}, the layer's dtype, or autocast, got {x.dtype}")

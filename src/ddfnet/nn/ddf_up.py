@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddfnet.nn.branches import Branches, Norm, channel_branch, check_options, check_positive, normalisation, repr_options
+from ddfnet.nn.branches import (
+    Branches,
+    Norm,
+    channel_branch,
+    check_options,
+    check_positive,
+    normalisation,
+    repr_options,
+)
 from ddfnet.nn.filter_norm import Affine
 from ddfnet.nn.upsampler import Upsampler, resize, shuffle_phases
 from ddfnet.ops.ddf.api import Backend
@@ -48,12 +56,12 @@ class DDFUp(Upsampler):
     Channel filters are predicted from x: global average pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU,
     1x1 to r*r*C*K channels, normalised. Spatial filters are predicted from a guidance, and normalised:
 
-    | guide_channels | guide_scale | guidance                                  | prediction, a 1x1 convolution               |
-    |----------------|-------------|-------------------------------------------|---------------------------------------------|
-    | None           | 1           | a 3x3 depthwise convolution of x for each | to G*K values a pixel of x, each operation's |
-    |                |             | operation (Table 6's FLOPs)               | from its own guidance                       |
-    | int            | 1           | the guide, brought to x's size            | to r*r*G*K values a pixel of x              |
-    | int            | r           | the guide, brought to the output's size   | to G*K values a pixel of the output         |
+    | guide_channels | guide_scale | guidance                                | prediction by a 1x1 convolution          |
+    |----------------|-------------|-----------------------------------------|------------------------------------------|
+    | None           | 1           | a 3x3 depthwise convolution of x, one   | G*K values a pixel of x, each operation's|
+    |                |             | per operation (Table 6's FLOPs)         | from its own guidance                    |
+    | an int         | 1           | the guide, brought to x's size          | r*r*G*K values a pixel of x              |
+    | an int         | r           | the guide, brought to the output's size | G*K values a pixel of the output         |
 
     A guide of another size is resized bilinearly, antialiased where it shrinks (`ddfnet.nn.upsampler.resize`). Filter
     normalization starts with a gain of 1 ("linear"), where `DDF` has that of a ReLU.

@@ -1,4 +1,4 @@
-"""`DySample`: upsampling by learned sampling points (Liu et al., "Learning to Upsample by Learning to Sample", ICCV 2023)."""
+"""`DySample`: upsampling by learned sampling points (Liu, Lu, Fu, Cao, ICCV 2023)."""
 
 from typing import Any, Literal
 
@@ -96,8 +96,7 @@ class DySample(Upsampler):
             steps.append((centres if axis == 0 else centres[:, None]) + offsets[:, axis] * (2 / length))
         points = torch.stack(steps, dim=-1).flatten(0, 1)  # (B*g, r*H, r*W, 2)
         groups = x.to(wide).unflatten(1, (self.groups, self.channels // self.groups)).flatten(0, 1)
-        with torch.autocast(x.device.type, enabled=False):
-            y = F.grid_sample(groups, points, mode="bilinear", padding_mode="border", align_corners=False)
+        y = F.grid_sample(groups, points, mode="bilinear", padding_mode="border", align_corners=False)
         return y.unflatten(0, (x.shape[0], self.groups)).flatten(1, 2).to(x.dtype)
 
     def extra_repr(self) -> str:

@@ -54,8 +54,9 @@ class Upsampler(nn.Module):
     def reset_parameters(self) -> None:
         """Draws every parameter anew, each as its own layer does."""
         for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if module is not self and callable(reset):
+                reset()
 
     def _check(self, x: Tensor, guide: Tensor | None) -> None:
         if x.dim() != 4 or x.shape[1] != self.channels:
