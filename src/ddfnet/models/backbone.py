@@ -31,6 +31,8 @@ class TimmBackbone(nn.Module):
         ValueError: no such network, one without feature maps, or one without maps of these strides.
     """
 
+    body: Any
+
     def __init__(
         self,
         name: str,
@@ -48,7 +50,7 @@ class TimmBackbone(nn.Module):
         if file and not Path(file).is_file():
             raise FileNotFoundError(f"weights_backbone: expected None, 'DEFAULT' or a file of weights, got {file!r}")
         try:
-            self.body: Any = create_model(name, pretrained=own, checkpoint_path=file, features_only=True)
+            self.body = create_model(name, pretrained=own, checkpoint_path=file, features_only=True)
         except (RuntimeError, AttributeError, AssertionError) as error:
             raise ValueError(f"backbone: expected a network with feature maps, got {name!r} ({error})") from error
         reductions: list[int] = self.body.feature_info.reduction()
