@@ -49,8 +49,9 @@ class TimmBackbone(nn.Module):
         file = "" if own or not weights else str(weights)
         if file and not Path(file).is_file():
             raise FileNotFoundError(f"weights_backbone: expected None, 'DEFAULT' or a file of weights, got {file!r}")
+        overlay = {"file": file} if file else None
         try:
-            self.body = create_model(name, pretrained=own, checkpoint_path=file, features_only=True)
+            self.body = create_model(name, bool(weights), pretrained_cfg_overlay=overlay, features_only=True)
         except (RuntimeError, AttributeError, AssertionError) as error:
             raise ValueError(f"backbone: expected a network with feature maps, got {name!r} ({error})") from error
         reductions: list[int] = self.body.feature_info.reduction()
