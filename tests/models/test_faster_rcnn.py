@@ -1,7 +1,5 @@
 """`fasterrcnn_resnet50_fpn_ddf_up`: torchvision's detector, bit for bit where nothing is new, on any body."""
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,11 @@ import pytest
 import timm
 import torch
 import torchvision
+from tests.test_floors import graph, modules
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+import ddfnet.models
 from ddfnet import DDFUp
 from ddfnet.models import fasterrcnn_resnet50_fpn_ddf_up
 from ddfnet.models.backbone import TimmBackbone
@@ -93,11 +93,9 @@ def test_released_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     state = model.state_dict()
     new = set(state) - set(released)
     assert all(name.startswith("backbone.fpn.upsamplers.") for name in new)
-    drawn = {
-        f"roi_heads.box_predictor.{n}"
-        for n in ("cls_score.weight", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias")
-    }
-    assert all(torch.equal(state[name], tensor) for name, tensor in released.items() if name not in drawn)
+    kept = [name for name in released if "box_predictor" not in name]
+    assert len(released) - len(kept) == 4
+    assert all(torch.equal(state[name], released[name]) for name in kept)
     assert state["roi_heads.box_predictor.cls_score.weight"].shape[0] == 7
     trained = {name.split(".")[2] for name, p in model.named_parameters() if p.requires_grad and ".body." in name}
     assert trained == {"layer2", "layer3", "layer4"}
@@ -146,32 +144,25 @@ def test_any_timm_network(name: str, strides: Any, expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "trained"),
+    ("name", "stages"),  # and the modules of each, where timm takes the network apart
     [
-        ("resnet18", ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"]),
-        ("mobilenetv3_small_050", ["conv_stem", "bn1", *(f"blocks.{i}" for i in range(6))]),
-        ("convnext_atto", ["stem_0", "stem_1", *(f"stages_{i}" for i in range(4))]),
+        ("resnet18", [["conv1", "bn1"], ["layer1"], ["layer2"], ["layer3"], ["layer4"]]),
+        ("mobilenetv3_small_050", [["conv_stem", "bn1"], ["blocks.0"], ["blocks.1"], ["blocks.2", "blocks.3"],
+                                   ["blocks.4", "blocks.5"]]),
+        ("convnext_atto", [["stem_0", "stem_1", "stages_0"], ["stages_1"], ["stages_2"], ["stages_3"]]),
     ],
-)
-def test_stages_are_frozen_from_the_image_upward(name: str, trained: list[str]) -> None:
-    def which(layers: int | None) -> list[str]:
+)  # fmt: skip
+def test_stages_are_frozen_from_the_image_upward(name: str, stages: list[list[str]]) -> None:
+    def trained(layers: int | None) -> list[str]:
         body = TimmBackbone(name, trainable_layers=layers).body
-        depth = {"blocks": 2}
-        names = [
-            ".".join(n.split(".")[: depth.get(n.split(".")[0], 1)])
-            for n, p in body.named_parameters()
-            if p.requires_grad
-        ]
-        return list(dict.fromkeys(names))
+        names = [name.split(".") for name, p in body.named_parameters() if p.requires_grad]
+        return list(dict.fromkeys(".".join(parts[: 2 if parts[0] == "blocks" else 1]) for parts in names))
 
-    assert which(None) == trained
-    assert which(0) == []
-    assert which(1) == trained[-1:]
-    assert which(2) == trained[-2:]
-    stages = len(timm.create_model(name, features_only=True).feature_info)
-    assert which(stages) == trained
-    with pytest.raises(ValueError, match=f"trainable_backbone_layers: expected 0 to {stages}, .* got {stages + 1}"):
-        which(stages + 1)
+    for layers in range(len(stages) + 1):
+        assert trained(layers) == [name for stage in stages[len(stages) - layers :] for name in stage]
+    assert trained(None) == trained(len(stages))
+    with pytest.raises(ValueError, match=f"trainable_backbone_layers: expected 0 to {len(stages)}, .* got 9"):
+        trained(9)
 
 
 def test_a_file_of_weights_for_the_body(tmp_path: Path) -> None:
@@ -206,11 +197,9 @@ def test_errors(options: dict[str, Any], message: str) -> None:
 
 
 def test_names_are_loaded_at_first_use() -> None:
-    script = "import sys, ddfnet.models; dir(ddfnet.models); print('torchvision.models.detection' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-    import ddfnet.models
-
+    at_once = graph(modules())["models"]
+    assert "models.resnet" in at_once
+    assert not {"models.fpn", "models.faster_rcnn"} & at_once
     assert set(ddfnet.models.__all__) <= set(dir(ddfnet.models))
-    with pytest.raises(AttributeError, match="module 'ddfnet.models' has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"module 'ddfnet\.models' has no attribute 'nothing'"):
         ddfnet.models.nothing  # noqa: B018

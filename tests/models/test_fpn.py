@@ -106,5 +106,5 @@ def test_other_scale_factors() -> None:
         FeaturePyramidNetwork(CHANNELS, 4, scale_factors=[2])
     with pytest.raises(ValueError, match="size: expected a height of 21 to 24 for 6 upsampled 4 times, got 12"):
         fpn(levels(12, 12))
-    with pytest.raises(ValueError, match="upsample: expected 'ddf', .* got 'cubic'"):
+    with pytest.raises(ValueError, match=r"upsample: expected 'ddf', .* got 'cubic'"):
         FeaturePyramidNetwork(CHANNELS, 4, upsample="cubic")  # type: ignore[arg-type]

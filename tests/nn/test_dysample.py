@@ -17,10 +17,10 @@ def sampled(layer: DySample, x: Tensor) -> Tensor:
     lp = layer.style == "lp"
     source = x if lp else F.pixel_shuffle(x, r)
     offset = F.conv2d(source, state["offset.weight"], state["offset.bias"])
+    scope: Tensor | float = 0.25
     if layer.dynamic_scope:
-        offset = offset * 0.5 / (1 + (-F.conv2d(source, state["scope.weight"])).exp())
-    else:
-        offset = offset * 0.25
+        scope = 0.5 / (1 + (-F.conv2d(source, state["scope.weight"])).exp())
+    offset = offset * scope
     y = x.new_zeros(batch, channels, r * height, r * width)
     per_group = channels // g
     for b in range(batch):

@@ -141,7 +141,7 @@ def test_shuffle_phases_is_pixel_shuffle_with_the_channels_in_the_other_order(
 def test_by_function_and_by_unknown_name() -> None:
     made = upsample_layer(partial(upsample_layer, "carafe", kernel_size=3), 4, 2)
     assert made(torch.randn(1, 4, 3, 3)).shape == (1, 4, 6, 6)
-    with pytest.raises(ValueError, match="upsample: expected 'ddf', 'nearest', .* or a function, got 'bicubic'"):
+    with pytest.raises(ValueError, match=r"upsample: expected 'ddf', 'nearest', .* or a function, got 'bicubic'"):
         upsample_layer("bicubic", 4)  # type: ignore[arg-type]
     with pytest.raises(NotImplementedError):
         Upsampler(4)(torch.ones(1, 4, 2, 2))
