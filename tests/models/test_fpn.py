@@ -108,3 +108,15 @@ def test_other_scale_factors() -> None:
         fpn(levels(12, 12))
     with pytest.raises(ValueError, match=r"upsample: expected 'ddf', .* got 'cubic'"):
         FeaturePyramidNetwork(CHANNELS, 4, upsample="cubic")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["maskrcnn_resnet50_fpn", "retinanet_resnet50_fpn", "keypointrcnn_resnet50_fpn"])
+def test_in_torchvisions_other_detectors(name: str) -> None:
+    with torch.device("meta"):
+        model = getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None)
+        theirs = set(model.state_dict())
+        model.backbone.fpn = FeaturePyramidNetwork.of(model.backbone.fpn, "ddf")
+        sizes = [x.shape[2:] for x in model.backbone(torch.empty(1, 3, 64, 96)).values()]
+    assert theirs < set(model.state_dict())
+    assert all(key.startswith("backbone.fpn.upsamplers.") for key in set(model.state_dict()) - theirs)
+    assert sizes[-3:] in ([(4, 6), (2, 3), (1, 2)], [(2, 3), (1, 2), (1, 1)])

@@ -229,7 +229,9 @@ def test_autocast(options: dict[str, Any], dtype: torch.dtype) -> None:
     assert (y.float() - exact).norm() < 0.05 * exact.norm()
 
 
-@pytest.mark.parametrize("options", [{}, {"guide_channels": 2, "guide_scale": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, pytest.param({"guide_channels": 2, "guide_scale": 2}, marks=pytest.mark.slow)], ids=str
+)
 def test_compiles_to_one_graph(options: dict[str, Any]) -> None:
     layer = DDFUp(4, heads=2, **options, backend="torch")
     torch._dynamo.reset()
@@ -269,11 +271,11 @@ def test_repr_says_what_is_not_default() -> None:
 
 
 def test_copies() -> None:
-    layer, x = DDFUp(8, heads=2), torch.randn(2, 8, 5, 6)
+    layer, x = DDFUp(8, heads=2, backend="torch"), torch.randn(2, 8, 5, 6)
     stored = io.BytesIO()
     torch.save(layer.state_dict(), stored)
     stored.seek(0)
-    loaded = DDFUp(8, heads=2)
+    loaded = DDFUp(8, heads=2, backend="torch")
     loaded.load_state_dict(torch.load(stored, weights_only=True))
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded):
         assert torch.equal(twin(x), layer(x))
