@@ -28,7 +28,8 @@ class TimmBackbone(nn.Module):
         strides, channels: of the maps.
 
     Raises:
-        ValueError: no such network, one without feature maps, or one without maps of these strides.
+        ValueError: no such network, one without feature maps or without maps of these strides, weights that do not fit.
+        FileNotFoundError: a file of weights that is not there.
     """
 
     body: Any
@@ -53,7 +54,7 @@ class TimmBackbone(nn.Module):
         try:
             self.body = create_model(name, bool(weights), pretrained_cfg_overlay=overlay, features_only=True)
         except (RuntimeError, AttributeError, AssertionError) as error:
-            raise ValueError(f"backbone: expected a network with feature maps, got {name!r} ({error})") from error
+            raise ValueError(f"backbone: timm can't give the feature maps of {name!r} ({error})") from error
         reductions: list[int] = self.body.feature_info.reduction()
         if strides is None:
             strides = sorted({s for s in reductions if s in STRIDES} or set(reductions))
