@@ -26,7 +26,7 @@ from ddfnet.ops.ddf.checks import Geometry
 
 _CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _UNROLLED = 7  # the largest kernel whose taps the forward kernel writes out
-_TILES = (4, 7)  # channels_last: pixels done together, of which the one that lacks the fewest is taken
+_TILES = (7, 4)  # channels_last: pixels done together, of which the first that lacks the fewest is taken
 _SERIAL_BELOW = 200_000  # multiply-adds that are not worth a second thread
 _BLOCK_LANES = 1024  # of a staged block in NCHW, large enough for long reads, small enough for the second-level cache
 _GROUP_LANES = 2048  # of channels staged together: loads of what was just stored wait, unless other work lies between
@@ -235,7 +235,7 @@ def _plan_channels_last(
     sections = {
         "sources": tiled * entries * 8,
         "vectors": entries * 8,
-        "grads": 4 * 8,
+        "grads": max(_TILES) * 8,
         "outs": items * 8,
         "scalars": g.heads * row_scalars,
         "sums": g.heads * row_scalars if backward else 0,
