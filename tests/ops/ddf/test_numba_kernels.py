@@ -43,7 +43,8 @@ def run(code: str, **environment: str) -> str:
     [
         OpCase(1, 160, 3, 12),  # more channels than are done at once, tiles of four pixels
         OpCase(1, 160, 3, 11, heads=2),  # a tile that lacks a pixel
-        OpCase(1, 64, 3, 9),  # tiles of two, a vector that is full
+        OpCase(1, 160, 3, 13),  # tiles of seven, one of which lacks a pixel
+        OpCase(1, 64, 3, 9),  # the last tile lacks most
         OpCase(1, 3, 5, 6, kernel_size=9),  # taps that no kernel writes out
     ],
     ids=str,

@@ -33,7 +33,6 @@ from ddfnet.ops.ddf.numba_simd import (
 )
 from ddfnet.ops.ddf.numba_vectors import compute_code, element_size
 
-FILTER_TILE = 4  # pixels of `filter_gradients_tile`, whose sums fit the registers
 CHANNELS = 512  # done at once
 
 
@@ -170,6 +169,8 @@ def _sum_row(
     out_c,
     outs,
     spare,
+    source_ahead,
+    out_ahead,
 ):
     """Eq. 2 for a row of pixels whose tables are made; k = 0 for any kernel size, with the table `vectors`."""
     taps = p.kernel_size * p.kernel_size
@@ -185,8 +186,9 @@ def _sum_row(
                     for item in range(items):
                         write_address(outs + item * 8, to + item * out_w if tile * items + item < columns else spare)
                     weighted_sum_tile(
-                        code, combine, has_spatial, has_channel, k, items, step,
-                        sources + tile * slots, own, filters + c * size, filter_pitch, c * stride_c, outs, lanes,
+                        code, combine, has_spatial, has_channel, True, k, items, step,
+                        sources + tile * slots, own, filters + c * size, filter_pitch, c * stride_c, outs,
+                        source_ahead, out_ahead, lanes,
                     )  # fmt: skip
                 else:
                     weighted_sum(
@@ -276,7 +278,7 @@ def make_forward(
                     _sum_row(
                         data, combine, has_spatial, has_channel, size, p, k, items, step, p.columns, sources, scalars,
                         vectors, own, pitch, x_c, y + y_row * y_h + y_column * y_w, r * y_w, y_c,
-                        scratch + p.outs, spare,
+                        scratch + p.outs, spare, stride * x_h, r * y_h,
                     )  # fmt: skip
             if planar:
                 _from_channels_last(
@@ -311,7 +313,7 @@ def make_backward(
     computed, element = compute_code(code), element_size(code)
     size = element_size(computed)
     data = computed if planar else code
-    filter_tile = FILTER_TILE if k <= 5 else 1
+    filter_tile = items if k <= 3 else min(items, 4) if k <= 5 else 1  # whose sums fit the registers
 
     def backward(call):
         _ = source
@@ -405,10 +407,11 @@ def make_backward(
                                         vector = (own + u * k) * pitch + c * size
                                         filter_gradients_tile(
                                             data, combine, has_spatial, has_channel, needs_spatial, needs_channel,
-                                            k, filter_tile, step,
+                                            True, k, filter_tile, step,
                                             grads, sources + (tile * k + u) * slots * 8,
                                             scalars + at + u * k * size, taps * size, filters + vector, pitch,
-                                            c * x_c, sums + at + u * k * size, partial + vector, pitch, lanes,
+                                            c * x_c, sums + at + u * k * size, partial + vector, pitch,
+                                            r * y_h, stride * x_h, lanes,
                                         )  # fmt: skip
                             if needs_spatial:
                                 own_sums = sums + head * p.row_scalars
@@ -439,7 +442,7 @@ def make_backward(
                     _sum_row(
                         data, combine, has_spatial, has_channel, size, p, k, items, step, p.width, sources, scalars,
                         vectors, filters + (taps - 1) * pitch, -pitch, y_c, grad_x + i * grad_x_h, grad_x_w, grad_x_c,
-                        scratch + p.outs, spare,
+                        scratch + p.outs, spare, y_h, grad_x_h,
                     )  # fmt: skip
             if needs_x and not plain:
                 for i in range(first * stride, min(last * stride, p.height)):

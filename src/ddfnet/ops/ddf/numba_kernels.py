@@ -23,10 +23,11 @@ from torch import Tensor
 
 from ddfnet.ops.ddf import numba_threads
 from ddfnet.ops.ddf.checks import Geometry
+from ddfnet.ops.ddf.huge_pages import advise
 
 _CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _UNROLLED = 7  # the largest kernel whose taps the forward kernel writes out
-_TILES = (4, 7)  # channels_last: pixels done together, of which the one that lacks the fewest is taken
+_TILES = (7, 4)  # channels_last: pixels done together; the first (NCHW: the last) of those that lack the fewest
 _SERIAL_BELOW = 200_000  # multiply-adds that are not worth a second thread
 _BLOCK_LANES = 1024  # of a staged block in NCHW, large enough for long reads, small enough for the second-level cache
 _GROUP_LANES = 2048  # of channels staged together: loads of what was just stored wait, unless other work lies between
@@ -56,7 +57,7 @@ def _missing() -> str | None:
 
 
 def ddf_forward(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, g: Geometry) -> Tensor:
-    y = torch.empty(g.out_shape, dtype=x.dtype, memory_format=g.memory_format)
+    y = advise(torch.empty(g.out_shape, dtype=x.dtype, memory_format=g.memory_format))
     if y.numel():
         if g.memory_format == torch.channels_last:
             x = _unit_channels(x)
@@ -74,7 +75,10 @@ def ddf_backward(
     needs: tuple[bool, bool, bool],
 ) -> Gradients:
     inputs = (x, channel_filter, spatial_filter)
-    grads = [torch.empty_like(t) if needed and t is not None else None for t, needed in zip(inputs, needs, strict=True)]
+    grads = [
+        advise(torch.empty_like(t)) if needed and t is not None else None
+        for t, needed in zip(inputs, needs, strict=True)
+    ]
     grad_x, grad_channel, grad_spatial = grads
     if not x.numel() or (grad_x is None and grad_channel is None and grad_spatial is None):
         return grad_x, grad_channel, grad_spatial
@@ -143,7 +147,7 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
     planar = g.memory_format != torch.channels_last
     channels_last = not planar or _is_worth_transposing(g, size, backward, *(strides[i] for i in (0, 1, 4)))
     if channels_last:
-        items = min(_TILES, key=lambda tile: -columns % tile) if k else 1
+        items = min(_TILES[::-1] if planar else _TILES, key=lambda tile: -columns % tile) if k else 1
         options = (k, 1 if g.stride == 1 and g.dilation == 1 else k, items)
         sizes, sections = _plan_channels_last(g, phases, size, backward, items, planar)
     else:
@@ -235,7 +239,7 @@ def _plan_channels_last(
     sections = {
         "sources": tiled * entries * 8,
         "vectors": entries * 8,
-        "grads": 4 * 8,
+        "grads": max(_TILES) * 8,
         "outs": items * 8,
         "scalars": g.heads * row_scalars,
         "sums": g.heads * row_scalars if backward else 0,

@@ -192,8 +192,8 @@ def make_forward(code: int, combine: int, has_channel: bool, has_spatial: bool, 
                                 write_address(outs + own_item * 8, out + own_item * lanes * size)
                             if k:
                                 weighted_sum_tile(
-                                    computed, combine, has_channel, has_spatial, k, items, k, sources, own,
-                                    filters + vector, lanes * size, each * image, outs, rows * pitch,
+                                    computed, combine, has_channel, has_spatial, False, k, items, k, sources, own,
+                                    filters + vector, lanes * size, each * image, outs, 0, 0, rows * pitch,
                                 )  # fmt: skip
                             else:
                                 weighted_sum(
@@ -349,10 +349,10 @@ def make_backward(
                                     vector = (phase * taps + u * k) * lanes * size
                                     filter_gradients_tile(
                                         computed, combine, has_channel, has_spatial, needs_channel, needs_spatial,
-                                        k, items, k, grads, x_sources + u * items * k * 8,
+                                        False, k, items, k, grads, x_sources + u * items * k * 8,
                                         own + u * k * size, taps * size, filters + vector, lanes * size, tile * image,
                                         sums + (phase * items * taps + u * k) * size,
-                                        grad_filters + vector, lanes * size, rows * pitch,
+                                        grad_filters + vector, lanes * size, 0, 0, rows * pitch,
                                     )  # fmt: skip
                         if needs_channel:
                             partial = p.partial + (item * p.phases * taps * channels + c + tile) * size
@@ -375,9 +375,9 @@ def make_backward(
                             for each in range(items):
                                 write_address(outs + each * 8, result + (tile + each) * lanes * size)
                             weighted_sum_tile(
-                                computed, combine, has_channel, has_spatial, k, items, k, sources, grad_scalars,
+                                computed, combine, has_channel, has_spatial, False, k, items, k, sources, grad_scalars,
                                 shifted + (taps - 1) * lanes * size, -lanes * size, tile * grad_image,
-                                outs, rows * pitch,
+                                outs, 0, 0, rows * pitch,
                             )  # fmt: skip
                         if needs_x and not plain:
                             for x_phase in range(stride * stride):

@@ -32,6 +32,7 @@ from ddfnet.ops.ddf.numba_vectors import (
     compute_code,
     lane_loops,
     load,
+    prefetch,
 )
 
 _cgutils: Any = cgutils  # not typed
@@ -152,6 +153,11 @@ class _Tile:
         u, v = divmod(tap, self.k)
         return u * self.width + item * self.step + v
 
+    def middle_of_last_row(self) -> range:
+        """Slots of the last row, without those that the tiles beside have too."""
+        margin = self.k // 2 if self.step == 1 else 0
+        return range(self.slots - self.width + margin, self.slots - margin)
+
 
 @_emits
 def weighted_sum_tile(
@@ -160,6 +166,7 @@ def weighted_sum_tile(
     combine: int,
     has_scalar: int,
     has_vector: int,
+    prefetches: int,
     k: int,
     items: int,
     step: int,
@@ -169,6 +176,8 @@ def weighted_sum_tile(
     vector_pitch: Any,
     offset: Any,
     outs: Any,
+    source_ahead: Any,
+    out_ahead: Any,
     count: Any,
 ) -> None:
     """`weighted_sum` of k*k taps for a tile of items, unrolled.
@@ -178,6 +187,8 @@ def weighted_sum_tile(
         scalars: (items, k*k) numbers of the computing type.
         vectors, vector_pitch: address of the first tap's vector, and bytes to the next tap's.
         outs: table of the items' output addresses.
+        source_ahead, out_ahead: with `prefetches`, bytes from the last row of sources and from the outputs to those that
+            are needed a row of tiles later, and brought near now: the processor can't foresee so many short reads.
     """
     size, computed = BYTES[code], BYTES[compute_code(code)]
     tile = _Tile(k, k, items, step)
@@ -190,6 +201,11 @@ def weighted_sum_tile(
         at, at_computed = _scaled(b, index, size), _scaled(b, index, computed)
         loaded: dict[int, Any] = {}
         totals = [lanes.zero()] * items
+        if prefetches:
+            for slot in tile.middle_of_last_row():
+                prefetch(b, b.add(b.add(bases[slot], at), source_ahead), False)
+            for place in places:
+                prefetch(b, b.add(b.add(place, at), out_ahead), True)
         for t in range(tile.taps):
             vector = lanes.load(b.add(filters[t], at_computed), compute_code(code)) if has_vector else None
             for item in range(items):
@@ -216,6 +232,7 @@ def filter_gradients_tile(
     has_vector: int,
     needs_scalar: int,
     needs_vector: int,
+    prefetches: int,
     k: int,
     items: int,
     step: int,
@@ -229,12 +246,15 @@ def filter_gradients_tile(
     grad_scalars: Any,
     grad_vectors: Any,
     grad_pitch: Any,
+    grad_ahead: Any,
+    source_ahead: Any,
     count: Any,
 ) -> None:
     """grad_scalars[t] += sum over lanes, grad_vectors[t][lane] += , of grad_output[lane] * sources[t][lane] (* filter).
 
     For one kernel row of k taps, so that the sums stay in registers, and a table of each item's grad_output.
     grad_scalars lies as the scalars do, `scalar_pitch` bytes from one item to the next; the sums are added to it.
+    `prefetches`, grad_ahead and source_ahead are as in `weighted_sum_tile`.
     """
     size, computed = BYTES[code], BYTES[compute_code(code)]
     both = combine == MUL and has_scalar and has_vector
@@ -251,6 +271,11 @@ def filter_gradients_tile(
         sums = list(carried)
         loaded: dict[int, Any] = {}
         grads = [lanes.load(b.add(grad_bases[item], at), code) for item in range(items)]
+        if prefetches:
+            for base in grad_bases:
+                prefetch(b, b.add(b.add(base, at), grad_ahead), False)
+            for slot in tile.middle_of_last_row():
+                prefetch(b, b.add(b.add(bases[slot], at), source_ahead), False)
         for t in range(tile.taps):
             if needs_vector:
                 place = b.add(b.add(grad_vectors, b.mul(grad_pitch, _constant(t))), at_computed)

@@ -141,6 +141,16 @@ def load(builder: Any, address: Any, kind: Any) -> Any:
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=width)
 
 
+def prefetch(builder: Any, address: Any, to_write: bool) -> None:
+    """Brings the cache line at `address` near, for reading or writing; no address is wrong."""
+    pointer = ir.IntType(8).as_pointer()
+    signature = ir.FunctionType(ir.VoidType(), [pointer, INT32, INT32, INT32])
+    function = _cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+    nearest, data = 3, 1
+    options = [ir.Constant(INT32, number) for number in (int(to_write), nearest, data)]
+    builder.call(function, [builder.inttoptr(address, pointer), *options])
+
+
 def _round_to_bfloat16(b: Any, value: Any, lanes: int) -> Any:
     """Bits of the nearest bfloat16, ties to even, NaN kept."""
     wide = ir.VectorType(INT32, lanes)
