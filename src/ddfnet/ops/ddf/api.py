@@ -12,11 +12,11 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from ddfnet.ops.ddf import flops, numba_kernels, torch_kernels, transforms
+from ddfnet.ops.ddf import flops, numba_kernels, torch_kernels, transforms, triton_kernels
 from ddfnet.ops.ddf.checks import Combine, Geometry, check, check_types
 from ddfnet.ops.ddf.reference import ddf_reference
 
-Backend = Literal["auto", "reference", "numba", "torch"]
+Backend = Literal["auto", "reference", "numba", "triton", "torch"]
 
 
 class Kernels(Protocol):
@@ -40,7 +40,7 @@ class Kernels(Protocol):
 
 
 # In the order in which "auto" asks them; the last can serve every call.
-KERNELS: dict[str, Kernels] = {"numba": numba_kernels, "torch": torch_kernels}
+KERNELS: dict[str, Kernels] = {"numba": numba_kernels, "triton": triton_kernels, "torch": torch_kernels}
 
 
 def ddf(

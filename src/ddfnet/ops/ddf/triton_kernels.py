@@ -1,0 +1,235 @@
+"""Backend "triton": Eq. 2 and DDF-Up on GPUs (CUDA, ROCm, XPU), one launch forward; no build step.
+
+This file is the host's side: it picks tiles and launches. The kernels are in `triton_forward.py` and `triton_backward.py`.
+Triton is imported at the first call. All that follows from shapes, strides and alignments is planned once and kept, down to
+the compiled kernel, because small maps are over before Triton's own dispatch has read its arguments.
+
+Tiles are taken from a few shapes, by rule and not by trial: a new image size is served at once. Sums over tiles are taken in
+one order and without atomics, so results repeat bit for bit. Beside the results, memory is the partial sums of the filters'
+gradients in `ddf_backward`.
+"""
+
+import importlib.util
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddfnet.ops.ddf.checks import Geometry
+from ddfnet.ops.ddf.triton_tiles import Tile, backward_tile, forward_tile
+
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+Strides = tuple[int, ...] | None
+
+_LANE_OFFSETS = 2**31  # a tile whose offsets stay below has them in 32 bits
+_PROGRAMS = 4096  # that keep a large GPU busy; more tiles than that are walked through by the same program
+_MOST_STEPS = 16
+_SUM_BLOCK = 256
+
+
+def unsupported(x: Tensor, g: Geometry) -> str | None:
+    """Why this kernel can't serve the call, or None."""
+    if x.device.type not in ("cuda", "xpu") and not (x.device.type == "cpu" and _interpreted()):
+        return f"it runs on CUDA, ROCm and XPU devices, x is on {x.device.type}"
+    return _missing()
+
+
+@cache
+def _missing() -> str | None:
+    return None if importlib.util.find_spec("triton") else "triton is not installed"
+
+
+def _interpreted() -> bool:
+    """Whether kernels run on the CPU, by Triton's interpreter: TRITON_INTERPRET=1 from the program's start."""
+    if _missing() is not None:
+        return False
+    import triton
+
+    return bool(triton.knobs.runtime.interpret)
+
+
+def ddf_forward(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, g: Geometry) -> Tensor:
+    y = torch.empty(g.out_shape, dtype=x.dtype, device=x.device, memory_format=g.memory_format)
+    if y.numel():
+        tensors = (x, channel_filter, spatial_filter, y)
+        _plan_forward(g, x.dtype, *(None if t is None else t.stride() for t in tensors)).run(tensors)
+    return y
+
+
+def ddf_backward(
+    grad_output: Tensor,
+    x: Tensor,
+    channel_filter: Tensor | None,
+    spatial_filter: Tensor | None,
+    g: Geometry,
+    needs: tuple[bool, bool, bool],
+) -> Gradients:
+    inputs = (x, channel_filter, spatial_filter)
+    grads = [torch.empty_like(t) if needed and t is not None else None for t, needed in zip(inputs, needs, strict=True)]
+    grad_x, grad_channel, grad_spatial = grads
+    if not x.numel() or all(grad is None for grad in grads):
+        return grad_x, grad_channel, grad_spatial
+    tensors = (*inputs, grad_output, *grads)
+    plan = _plan_backward(g, x.dtype, *(None if t is None else t.stride() for t in tensors))
+    sums = torch.promote_types(x.dtype, torch.float32)
+    channel_out, spatial_out = grad_channel, grad_spatial
+    if grad_channel is not None and plan.channel_parts > 1:
+        channel_out = torch.empty((plan.channel_parts, grad_channel.numel()), dtype=sums, device=x.device)
+    if grad_spatial is not None and plan.spatial_parts > 1:
+        spatial_out = torch.empty((plan.spatial_parts, grad_spatial.numel()), dtype=sums, device=x.device)
+    if spatial_out is not None and g.kernel_size > 1:
+        spatial_out.zero_()  # taps that reach outside the image
+    plan.launch.run((*inputs, grad_output, grad_x, channel_out, spatial_out))
+    for parts, out, add in (
+        (channel_out, grad_channel, plan.add_channel),
+        (spatial_out, grad_spatial, plan.add_spatial),
+    ):
+        if add is not None and parts is not None and out is not None:
+            add.run((parts, out))
+    return grad_x, grad_channel, grad_spatial
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """All of a launch but its tensors."""
+
+    kernel: Any  # a triton.jit function
+    grid: tuple[int, int, int]
+    numbers: tuple[int, ...]  # that follow the tensors
+    constants: tuple[Any, ...]  # that follow the numbers
+    warps: int = 4
+    compiled: dict[Any, Callable[..., None]] = field(default_factory=dict)
+
+    def run(self, tensors: tuple[Tensor | None, ...]) -> None:
+        arguments = (*tensors, *self.numbers, *self.constants)
+        device = next(t for t in tensors if t is not None).device
+        if device.type == "cpu":
+            self.kernel[self.grid](*arguments)
+            return
+        # What Triton compiles depends on the numbers, which are this plan's, and on whether addresses are multiples of 16.
+        key = (device.index, *(t is not None and t.data_ptr() % 16 for t in tensors))
+        launch = self.compiled.get(key)
+        elsewhere = device.index != torch.accelerator.current_device_index()
+        with torch.accelerator.device_index(device.index) if elsewhere else nullcontext():
+            if launch is not None:
+                launch(*arguments)
+                return
+            options = {"num_warps": self.warps, "enable_fp_fusion": True}
+            self.compiled[key] = self.kernel[self.grid](*arguments, **options)[self.grid]
+
+
+@dataclass(frozen=True)
+class _BackwardPlan:
+    launch: _Launch
+    channel_parts: int  # partial sums of the channel filter's gradient
+    spatial_parts: int
+    add_channel: _Launch | None
+    add_spatial: _Launch | None
+
+
+@lru_cache(maxsize=1024)
+def _plan_forward(
+    g: Geometry, dtype: torch.dtype, x: Strides, channel: Strides, spatial: Strides, y: Strides
+) -> _Launch:
+    from ddfnet.ops.ddf.triton_forward import ddf_forward_kernel
+
+    tile = forward_tile(g, dtype.itemsize)
+    rows, columns = g.grid
+    per_head = g.channels // g.heads
+    blocks, row_tiles = -(-per_head // tile.channels), -(-rows // tile.rows)
+    column_tiles = -(-columns * g.scale_factor // tile.columns)
+    numbers = (
+        *(per_head, g.height, g.width, rows, columns, row_tiles, column_tiles, g.heads, blocks),
+        *(*_filled(x, 4), *_filled(channel, 5), *_filled(spatial, 5), *_filled(y, 4)),
+    )
+    constants = (
+        *(g.kernel_size, g.stride, g.dilation, g.scale_factor, g.combine == "add"),
+        *(channel is not None, spatial is not None, channel is not None and len(channel) == 5),
+        *(tile.rows, tile.columns, tile.channels, g.memory_format == torch.channels_last),
+        _is_wide(g, tile, x, y, channel, spatial),
+    )
+    programs = g.batch * row_tiles * g.scale_factor * column_tiles * g.heads * blocks
+    return _Launch(ddf_forward_kernel, (programs, 1, 1), numbers, constants, tile.warps)
+
+
+@lru_cache(maxsize=1024)
+def _plan_backward(g: Geometry, dtype: torch.dtype, *strides: Strides) -> _BackwardPlan:
+    from ddfnet.ops.ddf.triton_backward import ddf_backward_kernel
+
+    x, channel, spatial, grad_y, grad_x, grad_channel, grad_spatial = strides
+    needs_channel, needs_spatial = grad_channel is not None, grad_spatial is not None
+    own_phases = channel is not None and len(channel) == 5
+    phases = g.scale_factor**2 if own_phases else 1
+    tile = backward_tile(g, dtype.itemsize)
+    rows, columns = g.grid
+    per_head = g.channels // g.heads
+    blocks, row_tiles = -(-per_head // tile.channels), -(-g.height // tile.rows)
+    column_tiles = -(-g.width // (tile.columns * g.stride))
+    along_channels = g.memory_format != torch.channels_last and g.scale_factor == 1 and (needs_channel or needs_spatial)
+    if along_channels:
+        steps, strips = blocks, row_tiles
+    else:
+        programs = g.batch * column_tiles * g.heads * blocks
+        steps = 1
+        if needs_channel and not (own_phases and phases > 1):
+            steps = min(_MOST_STEPS, max(1, row_tiles * programs // _PROGRAMS))
+        strips = -(-row_tiles // steps)
+    channel_parts = strips * column_tiles if needs_channel else 0
+    spatial_parts = blocks if needs_spatial and not along_channels else int(needs_spatial)
+
+    channel_sizes = (g.batch, phases, g.channels, g.kernel_size, g.kernel_size)
+    spatial_sizes = (g.batch, g.heads, g.taps, g.out_height, g.out_width)
+    add_channel = _plan_sum(channel_parts, channel_sizes, grad_channel) if channel_parts > 1 else None
+    add_spatial = _plan_sum(spatial_parts, spatial_sizes, grad_spatial) if spatial_parts > 1 else None
+    if add_channel is not None:
+        grad_channel = _contiguous(channel_sizes)
+    if add_spatial is not None:
+        grad_spatial = _contiguous(spatial_sizes)
+    numbers = (
+        *(per_head, g.height, g.width, rows, columns, strips, steps, column_tiles, g.heads, blocks),
+        *(*_filled(x, 4), *_filled(channel, 5), *_filled(spatial, 5), *_filled(grad_y, 4), *_filled(grad_x, 4)),
+        *(math.prod(channel_sizes), *_filled(grad_channel, 5), math.prod(spatial_sizes), *_filled(grad_spatial, 5)),
+    )
+    constants = (
+        *(g.kernel_size, g.stride, g.dilation, g.scale_factor, g.combine == "add"),
+        *(channel is not None, spatial is not None, own_phases),
+        *(grad_x is not None, needs_channel, needs_spatial),
+        *(tile.rows, tile.columns, tile.channels, along_channels, g.memory_format == torch.channels_last),
+        _is_wide(g, tile, x, grad_y, channel, spatial, grad_x, grad_channel, grad_spatial),
+    )
+    programs = g.batch * strips * column_tiles * g.heads * (1 if along_channels else blocks)
+    launch = _Launch(ddf_backward_kernel, (programs, 1, 1), numbers, constants, tile.warps)
+    return _BackwardPlan(launch, channel_parts, spatial_parts, add_channel, add_spatial)
+
+
+def _plan_sum(parts: int, sizes: tuple[int, ...], out: Strides) -> _Launch:
+    """Adds up `parts` contiguous tensors of `sizes`, (B, phases, C, k, k) or (B, G, K, P, Q), into strides `out`."""
+    from ddfnet.ops.ddf.triton_backward import ddf_sum_kernel
+
+    count = math.prod(sizes)
+    numbers = (parts, count, *sizes[1:], *_filled(out, 5))
+    return _Launch(ddf_sum_kernel, (-(-count // _SUM_BLOCK), 1, 1), numbers, (_SUM_BLOCK,), 4)
+
+
+def _contiguous(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(math.prod(sizes[axis + 1 :]) for axis in range(len(sizes)))
+
+
+def _filled(strides: Strides, count: int) -> tuple[int, ...]:
+    """The strides with 0 for what the tensor lacks: (B, C, k, k) has no phases, (B, K, P, Q) no heads, None nothing."""
+    if strides is None:
+        return (0,) * count
+    return strides if len(strides) == count else (strides[0], 0, *strides[1:])
+
+
+def _is_wide(g: Geometry, tile: Tile, *strides: Strides) -> bool:
+    """Whether offsets within a tile, along columns and channels, can pass 32 bits."""
+    columns = max(g.width, g.out_width) + tile.columns * g.stride * g.scale_factor + 2 * g.padding
+    largest = max(step for own in strides if own is not None for step in own[-1:])
+    across = max((own[1] for own in strides if own is not None and len(own) == 4), default=0)
+    return columns * largest + (g.channels // g.heads + tile.channels) * across >= _LANE_OFFSETS

@@ -1,0 +1,109 @@
+"""Compiles what the "triton" backend would launch, for devices that need not be there, and reads off what it takes."""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from ddfnet.bench.cases import OpCase
+from ddfnet.ops.ddf import triton_kernels
+from ddfnet.ops.ddf.checks import check
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+_TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one program takes."""
+
+    registers: int  # of a thread
+    spilled: int  # bytes of a thread that did not fit the registers
+    shared: int  # bytes
+    assembly: str  # PTX or AMDGCN
+
+
+@contextmanager
+def launches() -> Iterator[list[tuple[Any, tuple[Tensor | None, ...]]]]:
+    """Collects the launches (plan, tensors) that calls of the backend would make, and makes none."""
+    seen: list[tuple[Any, tuple[Tensor | None, ...]]] = []
+    before = triton_kernels._Launch.run
+    triton_kernels._Launch.run = lambda self, tensors: seen.append((self, tensors))  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        triton_kernels._Launch.run = before  # type: ignore[method-assign]
+
+
+def launches_of(
+    case: OpCase, dtype: torch.dtype, memory_format: torch.memory_format, *, backward: bool
+) -> list[tuple[Any, tuple[Tensor | None, ...]]]:
+    """The launches of a case, forward or backward with every gradient; tensors without storage, of any size."""
+    with torch.device("meta"):
+        inputs = case.inputs(dtype=dtype, device="meta", memory_format=memory_format)
+    options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
+    g = check(*inputs, *options)
+    with launches() as seen:
+        if backward:
+            grad_y = torch.empty(case.out_shape, dtype=dtype, device="meta").contiguous(memory_format=memory_format)
+            triton_kernels.ddf_backward(grad_y, *inputs, g, (True, True, True))
+        else:
+            triton_kernels.ddf_forward(*inputs, g)
+    return seen
+
+
+def compile_for(target: str, launch: Any, tensors: tuple[Tensor | None, ...]) -> Usage:
+    """Compiles a launch as Triton's own dispatch would, addresses being multiples of 16."""
+    function = launch.kernel
+    values = (*tensors, *launch.numbers, *launch.constants)
+    signature, constants, attributes = {}, {}, {}
+    for index, (parameter, value) in enumerate(zip(function.params, values, strict=True)):
+        name = parameter.name
+        if isinstance(value, Tensor):
+            signature[name], divisible = _TYPES[value.dtype], True
+        elif parameter.is_constexpr or value is None or (value == 1 and not parameter.do_not_specialize):
+            signature[name], constants[name], divisible = "constexpr", value, False
+        else:
+            signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+            divisible = value % 16 == 0 and not parameter.do_not_specialize
+        if divisible:
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    source = ASTSource(function, signature, constants, attributes)
+    options = {"num_warps": launch.warps, "enable_fp_fusion": True}
+    kernel = triton.compile(source, target=TARGETS[target], options=options)
+    return _cuda_usage(kernel) if "cubin" in kernel.asm else _hip_usage(kernel)
+
+
+def _cuda_usage(kernel: Any) -> Usage:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(kernel.asm["cubin"])
+        done = subprocess.run([tool, "--dump-resource-usage", path], capture_output=True, text=True, check=True)
+    found = dict(re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", done.stdout))
+    spilled = int(found["STACK"]) + int(found["LOCAL"])
+    return Usage(int(found["REG"]), spilled, kernel.metadata.shared, kernel.asm["ptx"])
+
+
+def _hip_usage(kernel: Any) -> Usage:
+    text = kernel.asm["amdgcn"]
+
+    def field(name: str) -> int:
+        return int(re.search(rf"\.{name}:\s+(\d+)", text).group(1))  # type: ignore[union-attr]
+
+    return Usage(field("vgpr_count"), field("vgpr_spill_count"), field("group_segment_fixed_size"), text)
