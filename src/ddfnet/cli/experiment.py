@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ddfnet import recipes
+from ddfnet.tasks.launch import placed
 from ddfnet.tasks.run import RunFolder
 
 # A run sets these itself.
@@ -31,11 +32,11 @@ OWN_TRAINER_OPTIONS = {
     "min_epochs",
     "min_steps",
     "model_registry",
-    "num_nodes",
     "num_sanity_val_steps",
     "overfit_batches",
     "plugins",
     "reload_dataloaders_every_n_epochs",
+    "use_distributed_sampler",
     "val_check_interval",
 }
 
@@ -50,6 +51,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*The number of training batches.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*srun.*")
+    warnings.filterwarnings("ignore", message=".*WeightAveraging.*")
 
 
 def make_parser(prog: str, usage: str, description: str) -> ArgumentParser:
@@ -88,10 +90,11 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, di
     data = config.data.init_args
     if data.get("seed", 0) is None:
         data.seed = int(config.seed)
-    if data.get("root") is not None:
-        data.root = Path(data.root).resolve()  # a run is evaluated and resumed from any folder
+    for name in ("root", "class_map"):
+        if data.get(name) is not None:
+            data[name] = Path(data[name]).resolve()  # a run is evaluated and resumed from any folder
     objects = parser.instantiate(config)
-    return objects.model, objects.data, dict(config.trainer)
+    return objects.model, objects.data, placed(dict(config.trainer))
 
 
 def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) -> None:

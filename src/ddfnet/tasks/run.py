@@ -65,9 +65,11 @@ def train(
 ) -> dict[str, Any]:
     """Trains `model` on `data` from where `folder` stands, tests the best epoch once and returns the summary written.
 
+    Where there are several processes, all of them call this; the first writes the files.
+
     Args:
         model: a LightningModule with `build(data)`, `describe(data)`, `draw(data, folder)` and `monitor`.
-        data: its LightningDataModule.
+        data: its LightningDataModule, which deals out its batches to the processes itself.
         seed: of weights, order and augmentation.
         command: what the user typed, for the summary.
         trainer_options: of `pytorch_lightning.Trainer`.
@@ -80,8 +82,6 @@ def train(
     trainer = make_trainer(
         {**(trainer_options or {}), "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks
     )
-    if trainer.world_size > 1:
-        raise ValueError(f"trainer.devices: expected one device, got {trainer.world_size}")
     if not trainer.limit_val_batches:
         raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
     resumed = str(folder.last) if folder.last.is_file() else None
@@ -106,6 +106,8 @@ def train(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command,
     }
+    if not trainer.is_global_zero:
+        return summary
     draw_curves(history.rows, folder.curves, f"{summary['network']}, seed {seed}", best_epoch=int(best["epoch"]))
     pictures = model.draw(data, folder.path)
     summary["pictures"] = ["curves.png", *(path.name for path in pictures.values())]
@@ -140,6 +142,7 @@ def make_trainer(options: dict[str, Any], callbacks: list[lightning.Callback]) -
         num_sanity_val_steps=0,
         callbacks=[*callbacks, *bar],
         plugins=[WholeCheckpointIO()],
+        use_distributed_sampler=False,
         **options,
     )
 

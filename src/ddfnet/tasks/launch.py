@@ -1,0 +1,47 @@
+"""What launched this process, and what follows from it: torchrun or SLURM say how many processes there are, and where."""
+
+import os
+from typing import Any
+
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+
+def rank() -> int:
+    """This process's number among those of the run: 0 where it is the only one."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0)
+
+
+def restarted() -> bool:
+    """Whether the launcher starts this process again after a failure: torchrun's --max-restarts, SLURM's requeueing."""
+    counts = (os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+    return any(count.isdecimal() and int(count) > 0 for count in counts)
+
+
+def launched_processes() -> tuple[int, int] | None:
+    """Processes a node and nodes, as torchrun or srun started them; None where neither did."""
+    environment = os.environ
+    if TorchElasticEnvironment.detect():
+        a_node = int(environment["LOCAL_WORLD_SIZE"])
+        return a_node, int(environment["WORLD_SIZE"]) // a_node
+    if SLURMEnvironment.detect() and int(environment.get("SLURM_NTASKS", 1)) > 1:
+        nodes = int(environment.get("SLURM_NNODES", 1))
+        return int(environment["SLURM_NTASKS"]) // nodes, nodes
+    return None
+
+
+def placed(options: dict[str, Any]) -> dict[str, Any]:
+    """The trainer's options with the launcher's processes as its devices and nodes.
+
+    Raises:
+        ValueError: the options name other numbers.
+    """
+    processes = launched_processes()
+    if processes is None:
+        return options
+    a_node, nodes = processes
+    for name, default, number in (("devices", "auto", a_node), ("num_nodes", 1, nodes)):
+        given = options.get(name, default)
+        if given not in (default, number, str(number)):
+            raise ValueError(f"trainer.{name}: expected {number}, as launched, or {default}, got {given}")
+    return {**options, "devices": a_node, "num_nodes": nodes}
