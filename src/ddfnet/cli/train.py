@@ -87,9 +87,8 @@ def main(argv: list[str]) -> int:
         )
         return 130
     except Exception:
-        if (
-            resumed is None and rank() == 0 and not folder.last.exists()
-        ):  # not one epoch was trained: there is nothing to go on with
+        # Where not one epoch was trained there is nothing to go on with.
+        if resumed is None and rank() == 0 and not folder.last.exists():
             for path in (folder.config, folder.metrics, folder.best):
                 path.unlink(missing_ok=True)
             if not any(folder.path.iterdir()):

@@ -30,7 +30,7 @@ def training_order(
         own = [index + (rank + place * world) % repeats * count for place, index in enumerate(sampler)]
     else:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(number)).tolist()
-        own = (order + order[: -count % world])[rank::world]
+        own = [order[place % count] for place in range(rank, count + -count % world, world)]
     joined = batch_size * world
     return own[: count // joined * batch_size] if count > joined else own
 

@@ -107,12 +107,23 @@ class Classification(lightning.LightningModule):
         classes, wanted = len(splits.classes), self.hparams["num_classes"]
         if wanted not in (None, classes):
             raise ValueError(f"num_classes: expected {classes}, the classes of the data, got {wanted}")
-        self.network = timm.create_model(
+        network = timm.create_model(
             name,
             num_classes=classes,
             in_chans=splits.channels,
             **(self.hparams["network_args"] or {}),
         )
+        self.adopt(network, data)
+
+    def adopt(self, network: nn.Module, data: ClassificationData) -> None:
+        """Takes a network that is built, and has weights; ValueError where it scores other classes than those of `data`."""
+        splits, classes = data.splits, len(data.splits.classes)
+        if getattr(network, "num_classes", classes) != classes:
+            raise ValueError(
+                f"data: expected {network.num_classes} classes, those of the network, got {classes}; "
+                "data.class_map orders and names them where there are fewer folders"
+            )
+        self.network = network
         if self.hparams["channels_last"]:
             self.network = self.network.to(memory_format=torch.channels_last)
         self.classes = splits.classes

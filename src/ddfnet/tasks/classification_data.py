@@ -17,6 +17,7 @@ class ClassificationData(lightning.LightningDataModule):
     Args:
         dataset: "fashion-mnist" or "image-folder": a folder a class, or tar files of such folders.
         root: folder of the data; None with "fashion-mnist" is the sample of 10,000 images that ships with the package.
+        held_out: the share of "image-folder" training images held out for each split that has no folder.
         batch_size: images a step and device.
         image_size: side of the square crops of "image-folder", in pixels.
         test_size: the same for validation and test; None: `image_size`.
@@ -40,6 +41,7 @@ class ClassificationData(lightning.LightningDataModule):
         self,
         dataset: Literal["fashion-mnist", "image-folder"] = "fashion-mnist",
         root: Path | None = None,
+        held_out: float = 0.1,
         batch_size: int = 64,
         image_size: int = 224,
         test_size: int | None = None,
@@ -69,7 +71,8 @@ class ClassificationData(lightning.LightningDataModule):
                 raise ValueError(f"{name}: expected an int >= {least}, got {value}")
         if dataset == "fashion-mnist" and repeats > 1:
             raise ValueError(f"repeats: expected 1 with dataset='fashion-mnist', got {repeats}")
-        self.dataset, self.root, self.batch_size, self.image_size = dataset, root, batch_size, image_size
+        self.dataset, self.root, self.held_out, self.batch_size = dataset, root, held_out, batch_size
+        self.image_size = image_size
         self.test_size, self.crop_pct, self.crop_mode = test_size or image_size, crop_pct, crop_mode
         self.interpolation, self.mean, self.std = interpolation, mean, std
         self.augment, self.augmentation, self.repeats = augment, augmentation, repeats
@@ -116,6 +119,7 @@ class ClassificationData(lightning.LightningDataModule):
         return image_folder(
             self.root,
             transforms,
+            held_out=self.held_out,
             seed=self.seed or 0,
             class_map=self.class_map,
             test_only=self.test_only,

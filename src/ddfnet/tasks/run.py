@@ -122,13 +122,16 @@ def prepare(model: Any, data: Any, seed: int) -> None:
 
 
 def evaluate(
-    model: Any, data: Any, checkpoint: Path, trainer_options: dict[str, Any] | None = None
+    model: Any, data: Any, checkpoint: Path | None, trainer_options: dict[str, Any] | None = None
 ) -> dict[str, float]:
-    """The test scores of `model` with the weights in `checkpoint`, to six digits."""
+    """The test scores of `model` with the weights in `checkpoint`, or with those it has, to six digits."""
     model.build(data)
-    load_weights(model, checkpoint)
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
     trainer = make_trainer(trainer_options or {}, [])
     (scores,) = trainer.test(model, datamodule=data, verbose=False)
+    if not scores:
+        raise ValueError("data: expected test images that can be read, got none")
     return {name: round(float(value), 6) for name, value in scores.items()}
 
 
