@@ -12,6 +12,9 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore
 
 def rank() -> int:
     """This process's number among those of the run: 0 where it is the only one."""
+    for environment in (TorchElasticEnvironment, SLURMEnvironment):
+        if environment.detect() and launched_processes() is not None:
+            return int(environment().global_rank())
     return int(getattr(rank_zero_only, "rank", 0) or 0)
 
 
