@@ -48,7 +48,7 @@ def by_hand(model: torch.nn.Module, root: Path, size: int, crop_pct: float) -> t
 
 def test_a_released_checkpoint(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = saved(tmp_path / "a.pth", "ddf_mul_resnet18")
-    for size, crop_pct in ((64, 0.875), (48, 1.0)):
+    for size, crop_pct in ((40, 0.875), (32, 1.0)):
         options = ["--data.root", str(images), f"--data.image_size={size}", "--trainer.accelerator=cpu"]
         options += [f"--data.crop_pct={crop_pct}"] if crop_pct == 1.0 else []
         assert main(["evaluate", str(tmp_path / "a.pth"), *options]) == 0

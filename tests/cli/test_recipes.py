@@ -82,8 +82,9 @@ def test_the_tables_are_covered() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_few_steps(kind: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The options are what is tried here, with a network that needs no kernels compiled; each network's turn is slow."""
     run = tmp_path / "run"
-    small = [f"--config={KINDS[kind]}", "--model.network=ddf_resnet_mini", f"--run={run}", f"--data.root={images}"]
+    small = [f"--config={KINDS[kind]}", "--model.network=dwresnet_mini", f"--run={run}", f"--data.root={images}"]
     larger = ["--data.test_size=48"] if kind == "larger" else []
     assert main(["train", *small, *STEPS, *larger]) == 0
     summary = json.loads((run / "summary.json").read_text())
