@@ -90,9 +90,9 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, di
     data = config.data.init_args
     if data.get("seed", 0) is None:
         data.seed = int(config.seed)
-    for name in ("root", "class_map"):
-        if data.get(name) is not None:
-            data[name] = Path(data[name]).resolve()  # a run is evaluated and resumed from any folder
+    for name, value in data.items():
+        if isinstance(value, Path):
+            data[name] = value.resolve()  # a run is evaluated and resumed from any folder
     objects = parser.instantiate(config)
     return objects.model, objects.data, placed(dict(config.trainer))
 

@@ -35,18 +35,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--run", type=Path, default=None, help="folder of the run (default: a new one below runs/)")
     parser.add_argument("--resume", metavar="RUN", help="goes on with the run in this folder; takes no other option")
 
-    resumed = _resumed(argv)
+    resumed, path = _resumed(argv), None
+    if resumed is None:
+        config = parser.parse_args(with_recipe(argv, DEFAULT))
+        path = _shared(config.pop("run"))
+        if path is not None and restarted() and RunFolder(path).config.is_file():
+            resumed = path  # the same command again, after a failure
+        elif path is not None and rank() == 0:
+            _check_unused(RunFolder(path))
     if resumed is not None:
         folder = run_folder(resumed)
-    else:
-        config = parser.parse_args(with_recipe(argv, DEFAULT))
-        network = config.model.init_args.get("network", "run")
-        folder = RunFolder(_path(config.pop("run"), f"{network}-seed{config.seed}"))
-        if restarted() and folder.config.is_file():  # the same command again, after a failure
-            resumed = folder.path
-        elif rank() == 0:
-            _check_unused(folder)
-    if resumed is not None:
         summary = folder.read_summary()
         if summary is not None:
             console.print(f"{folder.path}: this run is finished", soft_wrap=True)
@@ -64,12 +62,15 @@ def main(argv: list[str]) -> int:
     config.pop("run", None)
     config.pop("resume", None)
     model, data, trainer_options = instantiate(parser, config)
+    if resumed is None:
+        folder = RunFolder(path or _new_folder(Path("runs"), f"{model.name}-seed{config.seed}"))
+        os.environ[SHARED] = str(folder.path)
     prepare(model, data, config.seed)  # before the folder is made: what can't be trained leaves nothing behind
     if resumed is None and rank() == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.config, f"# {' '.join(command.split())}\n{parser.dump(config)}")
         console.print(
-            f"Training [bold]{network}[/bold], seed {config.seed}, in [bold]{folder.path}[/bold]", soft_wrap=True
+            f"Training [bold]{model.name}[/bold], seed {config.seed}, in [bold]{folder.path}[/bold]", soft_wrap=True
         )
     try:
         summary = train(
@@ -108,17 +109,13 @@ def _resumed(argv: list[str]) -> Path | None:
     return Path(words[1])
 
 
-def _path(asked: Path | None, name: str) -> Path:
-    """The folder of a run: the one asked for, or a new one below runs/, the same for all processes of the run."""
+def _shared(asked: Path | None) -> Path | None:
+    """The folder asked for; in a process that another one started, that one's; None where a new one is to be made."""
     from ddfnet.tasks.launch import launched_processes, rank
 
     if asked is None and launched_processes() is not None:
         raise ValueError("--run: expected a folder, since the processes that were launched share it, got none")
-    if asked is None and rank() > 0:  # started by the first one
-        return Path(os.environ[SHARED])
-    path = asked or _new_folder(Path("runs"), name)
-    os.environ[SHARED] = str(path)
-    return path
+    return Path(os.environ[SHARED]) if asked is None and rank() > 0 else asked
 
 
 def _check_unused(folder: "RunFolder") -> None:

@@ -85,6 +85,7 @@ class Classification(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.name = network
         for name, value in (("mixup", mixup), ("cutmix", cutmix)):
             if value < 0:
                 raise ValueError(f"{name}: expected a number >= 0, got {value}")
