@@ -37,6 +37,8 @@ class ClassificationData(lightning.LightningDataModule):
         seed: of order and augmentation; None takes that of the run.
     """
 
+    deals_out = True
+
     def __init__(
         self,
         dataset: Literal["fashion-mnist", "image-folder"] = "fashion-mnist",

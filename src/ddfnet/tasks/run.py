@@ -69,7 +69,7 @@ def train(
 
     Args:
         model: a LightningModule with `build(data)`, `describe(data)`, `draw(data, folder)` and `monitor`.
-        data: its LightningDataModule, which deals out its batches to the processes itself.
+        data: its LightningDataModule; with `deals_out` set, it deals out its batches to several processes itself.
         seed: of weights, order and augmentation.
         command: what the user typed, for the summary.
         trainer_options: of `pytorch_lightning.Trainer`.
@@ -82,6 +82,8 @@ def train(
     trainer = make_trainer(
         {**(trainer_options or {}), "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks
     )
+    if trainer.world_size > 1 and not getattr(data, "deals_out", False):
+        raise ValueError(f"trainer.devices: expected one device with {type(data).__name__}, got {trainer.world_size}")
     if not trainer.limit_val_batches:
         raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
     resumed = str(folder.last) if folder.last.is_file() else None
