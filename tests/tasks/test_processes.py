@@ -126,7 +126,7 @@ def test_torchrun_brings_a_killed_job_back(tmp_path: Path) -> None:
     """The launcher itself, with --max-restarts; with dropout and stochastic depth."""
     for name, kill in (("undisturbed", "-1/0/0"), ("killed", "1/1/2")):
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"]
-        command += [f"--master-port={free_port()}", "--", str(ENTRY), "train", f"--run={tmp_path / name}"]
+        command += ["--standalone", "--", str(ENTRY), "train", f"--run={tmp_path / name}"]
         environment = {**os.environ, "DDFNET_TEST_KILL": kill, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             [*command, DROPOUT, *OPTIONS, "--data.batch_size=8"], capture_output=True, text=True, env=environment

@@ -103,6 +103,8 @@ def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) 
     table.add_row("test accuracy", f"[bold]{summary['test_accuracy']!r}[/bold]")
     table.add_row("validation accuracy", f"{summary['val_accuracy']!r} (epoch {summary['best_epoch']}, the best)")
     table.add_row("images", ", ".join(f"{count:,} {name}" for name, count in summary["data"]["images"].items()))
+    if summary.get("unreadable"):
+        table.add_row("unreadable", f"{len(summary['unreadable'])} images, named in summary.json")
     table.add_row("parameters", f"{summary['parameters']:,}")
     table.add_row("FLOPs", f"{summary['flops'] / 1e6:,.2f} M an image")
     table.add_row("multiply-adds", f"{summary['multiply_adds'] / 1e6:,.2f} M an image")

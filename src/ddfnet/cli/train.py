@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
 
     from ddfnet.atomic import write_text
     from ddfnet.cli.experiment import instantiate, make_parser, print_summary, quiet, run_folder, with_recipe
-    from ddfnet.tasks.launch import rank, restarted
+    from ddfnet.tasks.launch import meet_anew, rank, restarted
     from ddfnet.tasks.run import RunFolder, prepare, train
 
     quiet()
@@ -72,6 +72,7 @@ def main(argv: list[str]) -> int:
         console.print(
             f"Training [bold]{model.name}[/bold], seed {config.seed}, in [bold]{folder.path}[/bold]", soft_wrap=True
         )
+    meet_anew()
     try:
         summary = train(
             model,

@@ -1,6 +1,7 @@
 """What launched this process, and what follows from it: torchrun or SLURM say how many processes there are, and where."""
 
 import os
+import socket
 from typing import Any
 
 from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
@@ -8,6 +9,7 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
     TorchElasticEnvironment,
 )
 from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 
 def rank() -> int:
@@ -22,6 +24,25 @@ def restarted() -> bool:
     """Whether the launcher starts this process again after a failure: torchrun's --max-restarts, SLURM's requeueing."""
     counts = (os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
     return any(count.isdecimal() and int(count) > 0 for count in counts)
+
+
+def meet_anew() -> None:
+    """After a restart by torchrun, lets the processes find each other at a port of this attempt.
+
+    torchrun serves one store for all attempts, in which the addresses of processes that are gone still stand: those of the
+    next attempt would try to reach them (PyTorch 2.15). Does nothing otherwise.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = PrefixStore(f"ddfnet/{attempt}", TCPStore(address, port, is_master=False))
+    if os.environ["RANK"] == "0":
+        with socket.socket() as free:
+            free.bind(("", 0))
+            store.set("port", str(free.getsockname()[1]))
+    os.environ["MASTER_PORT"] = store.get("port").decode()
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # the first process serves the new one
 
 
 def launched_processes() -> tuple[int, int] | None:
