@@ -21,7 +21,7 @@ from ddfnet.data.fashion_mnist import fashion_mnist
 from ddfnet.data.image_folder import Transforms, image_folder
 from ddfnet.data.images import central_transform, training_transform
 
-WIDTH, HEIGHT, QUALITY, NOISE = 500, 375, 90, 11.0
+WIDTH, HEIGHT, QUALITY, NOISE = 500, 375, 90, 28.0
 CLASSES, FILES = 2, 64
 BATCHES = 4  # fetched by each worker in a call
 RELEASED = {  # the training images of the authors' code

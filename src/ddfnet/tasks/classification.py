@@ -216,29 +216,24 @@ class Classification(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        images, labels, unreadable = batch
-        self._note(unreadable)
-        if not len(labels):
-            return
-        scores = self(images)
-        self.val_accuracy(scores, labels)
-        self.log("val_loss", F.cross_entropy(scores, labels), batch_size=len(labels), sync_dist=True)
-        self.log("val_accuracy", self.val_accuracy, prog_bar=True, batch_size=len(labels))
-        if len(self.classes) > 10:
-            self.val_top5(scores, labels)
-            self.log("val_top5", self.val_top5, batch_size=len(labels))
+        self._score(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._score(batch, "test")
+
+    def _score(self, batch: Batch, part: Literal["val", "test"]) -> None:
+        """Logs the scores of a batch, and in validation its loss."""
         images, labels, unreadable = batch
         self._note(unreadable)
         if not len(labels):
             return
         scores = self(images)
-        self.test_accuracy(scores, labels)
-        self.log("test_accuracy", self.test_accuracy, batch_size=len(labels))
-        if len(self.classes) > 10:
-            self.test_top5(scores, labels)
-            self.log("test_top5", self.test_top5, batch_size=len(labels))
+        if part == "val":
+            self.log("val_loss", F.cross_entropy(scores, labels), batch_size=len(labels), sync_dist=True)
+        for name in ("accuracy", "top5") if len(self.classes) > 10 else ("accuracy",):
+            metric = getattr(self, f"{part}_{name}")
+            metric(scores, labels)
+            self.log(f"{part}_{name}", metric, prog_bar=part == "val" and name == "accuracy", batch_size=len(labels))
 
     def _note(self, unreadable: Iterable[str]) -> None:
         """Remembers images that could not be read, and tells of each once, in the process that found it."""
