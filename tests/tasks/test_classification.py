@@ -104,7 +104,13 @@ def test_names_are_shown_in_part() -> None:
 def test_a_compiled_network_trains_as_the_plain_one_does(tmp_path: Path) -> None:
     losses = []
     for compiled in ("false", "true"):
-        options = [f"--model.compile={compiled}", f"--run={tmp_path / compiled}", "--epochs=1", "--seed=1"]
+        options = [
+            f"--model.compile={compiled}",
+            "--model.network=dwresnet_mini",
+            f"--run={tmp_path / compiled}",
+            "--epochs=1",
+            "--seed=1",
+        ]
         options += [
             "--trainer.limit_train_batches=4",
             "--trainer.limit_val_batches=2",
