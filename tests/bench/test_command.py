@@ -98,6 +98,9 @@ def test_a_plot_is_redrawn_from_the_file_alone(tmp_path: Path) -> None:
         (["layer", "--rivals", "copy"], "--rivals: expected some of dense, depthwise, carafe, dysample, "),
         (["model", "--models", "nope"], "got 'nope'"),
         (["model", "--against", "nope"], "--against: expected some of ddf_resnet_mini, resnet_mini, dwresnet_mini"),
+        (["model", "--workers", "2"], "--images and --workers: expected only with --loading"),
+        (["model", "--loading", "--images", "nowhere"], "--images: expected a folder of images, nowhere is not there"),
+        (["model", "--loading", "--workers", "-1"], "expected a whole number of at least 0, got '-1'"),
         (["plot", "nowhere.csv", "-o", "a.png"], "nowhere.csv: No such file or directory"),
         (["plot", "nowhere.csv"], "the following arguments are required: --output/-o"),
     ],
@@ -120,3 +123,15 @@ def test_bad_options(
 def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("op", "--help") == 0
     assert "--cases" in capsys.readouterr().out
+
+
+def test_loading_is_timed_beside_the_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.csv"
+    options = ("--models", "dwresnet_mini", "--input-size", 1, 28, 28, "--direction", "inference", "--batch", 2)
+    assert run("model", *QUICK, *options, "--loading", "--workers", 0, "--csv", path, "--plot", tmp_path / "a.png") == 0
+    loading = [row for row in read(path) if row.direction == "loading"]
+    assert [row.subject for row in loading] == ["test, 0 workers", "crop and flip, 0 workers", "released, 0 workers"]
+    assert all(row.images_per_second and row.parameters is None for row in loading)
+    assert "made JPEGs of 500x375" in loading[0].case
+    assert "model: loading" in capsys.readouterr().out
+    assert (tmp_path / "a.png").read_bytes().startswith(PNG)

@@ -154,7 +154,7 @@ def test_checkpoints(call: Caller, images: Path, tmp_path: Path) -> None:
     assert "trained for other classes (cat, dog, ...) than those of the data" in call("evaluate", run)[1]
 
 
-@pytest.mark.parametrize("option", ["--model.optimizer=nope", "--trainer.limit_val_batches=0", "--trainer.devices=2"])
+@pytest.mark.parametrize("option", ["--model.optimizer=nope", "--trainer.limit_val_batches=0"])
 def test_a_run_that_fails_before_its_first_epoch_leaves_no_folder(call: Caller, tmp_path: Path, option: str) -> None:
     code, error = call("train", "--trainer.accelerator=cpu", "--run", tmp_path / "run", option)
     assert code == 1
@@ -168,7 +168,7 @@ def test_an_image_that_a_worker_cannot_read(call: Caller, images: Path) -> None:
     options = ("--data.dataset=image-folder", "--data.image_size=16", "--trainer.accelerator=cpu", "--data.workers=1")
     code, error = call("train", "--data.root", images, *options)
     assert code == 1
-    assert error.endswith(".png: not an image")
+    assert ".png: not an image; nor could any of the" in error
 
 
 def test_folders_and_files_that_are_in_the_way(call: Caller, tmp_path: Path) -> None:

@@ -1,16 +1,20 @@
 """The data sets: what ships, the original files, folders of images; batches depend on indices and epoch alone."""
 
 import gzip
+import random
 import shutil
 import struct
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from ddfnet.data.fashion_mnist import CLASSES, SAMPLE, fashion_mnist, read_idx
-from ddfnet.data.image_folder import image_folder, read_rgb
+from ddfnet.data.image_folder import Transforms, default_transforms, image_folder
+from ddfnet.data.images import central_transform, read_rgb, training_transform
 from ddfnet.data.splits import InMemorySplit
 
 
@@ -19,7 +23,7 @@ def test_the_sample_is_the_first_ten_thousand_images() -> None:
     assert [len(split) for split in (splits.train, splits.val, splits.test)] == [7_000, 1_000, 2_000]
     assert splits.classes == CLASSES
     assert splits.channels == 1
-    images, labels = splits.train.__getitems__([0, 1])
+    images, labels, _ = splits.train.__getitems__([0, 1])
     assert images.shape == (2, 1, 28, 28)
     assert labels.tolist() == [9, 0]  # the well-known first two: an ankle boot, a T-shirt
 
@@ -110,22 +114,117 @@ def make_folder(root: Path, counts: dict[str, int]) -> Path:
     ],
 )
 def test_image_folders(tmp_path: Path, counts: dict[str, int], expected: tuple[int, ...]) -> None:
-    splits = image_folder(make_folder(tmp_path, counts), image_size=16)
+    splits = image_folder(make_folder(tmp_path, counts), default_transforms(16))
     assert (len(splits.train), len(splits.val), len(splits.test)) == expected
-    paths = [path for split in (splits.train, splits.val, splits.test) for path, _ in split.samples]  # type: ignore[attr-defined]
+    paths = [name for split in (splits.train, splits.val, splits.test) for name in split.names]  # type: ignore[attr-defined]
     assert len(paths) == len(set(paths))
-    images, labels = splits.train.__getitems__([0, len(splits.train) - 1])
+    images, labels, _ = splits.train.__getitems__([0, len(splits.train) - 1])
     assert images.shape == (2, 3, 16, 16)
     assert labels.tolist() == [0, 1]
 
 
 def test_folder_augmentation_does_not_depend_on_the_order_or_the_global_state(tmp_path: Path) -> None:
-    split = image_folder(make_folder(tmp_path, {"train": 10}), image_size=16).train
-    before = torch.get_rng_state()
+    train = training_transform(16, {"auto_augment": "rand-m9-mstd0.5", "re_prob": 0.5, "re_mode": "pixel"})
+    transforms = Transforms(train, central_transform(16), 16, 16)
+    split = image_folder(make_folder(tmp_path, {"train": 10}), transforms).train
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     a = split.__getitems__([0, 1, 2])[0]
-    assert torch.equal(torch.get_rng_state(), before)
-    torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
+    for draw in (torch.rand, random.random, np.random.rand):
+        draw(*([3] if draw is torch.rand else []))
     assert torch.equal(a, split.__getitems__([2, 1, 0])[0].flip(0))
+
+
+def test_a_repeat_of_an_image_is_drawn_differently(tmp_path: Path) -> None:
+    train = training_transform(16, {"re_prob": 1.0, "re_mode": "pixel"})
+    transforms = Transforms(train, central_transform(16), 16, 16)
+    split = image_folder(make_folder(tmp_path, {"train": 10}), transforms).train
+    first, again, repeated = split.__getitems__([3, 3, 3 + len(split)]).images
+    assert torch.equal(first, again)
+    assert not torch.equal(first, repeated)
+    assert split.__getitems__([3, 3 + len(split)]).labels.unique().numel() == 1
+
+
+def test_tar_files_hold_what_folders_hold(tmp_path: Path) -> None:
+    """train/: a tar of folders for each shard; val.tar: one tar of folders; test/: a tar for each class."""
+    root = make_folder(tmp_path / "folder", {"train": 6, "val": 3, "test": 4})
+    (tmp_path / "tar" / "train").mkdir(parents=True)
+    (tmp_path / "tar" / "test").mkdir()
+    for shard in range(2):
+        with tarfile.open(tmp_path / "tar" / "train" / f"shard-{shard}.tar", "w") as tar:
+            for path in sorted((root / "train").rglob("*.png"))[shard::2]:
+                tar.add(path, path.relative_to(root / "train"))
+    with tarfile.open(tmp_path / "tar" / "val.tar", "w") as tar:
+        tar.add(root / "val", "val")
+    for name in ("cat", "dog"):
+        with tarfile.open(tmp_path / "tar" / "test" / f"{name}.tar", "w") as tar:
+            for path in sorted((root / "test" / name).iterdir()):
+                tar.add(path, path.name)
+    a, b = (image_folder(folder, default_transforms(16, augment=False)) for folder in (root, tmp_path / "tar"))
+    assert a.classes == b.classes
+    for name in ("train", "val", "test"):
+        batches = [split.__getitems__(list(range(len(split)))) for split in (getattr(a, name), getattr(b, name))]
+        content = [
+            sorted((int(label), image.sum().item()) for image, label in zip(batch[0], batch[1], strict=True))
+            for batch in batches
+        ]
+        assert content[0] == content[1], name
+    names = [name for split in (b.train, b.val, b.test) for name in split.names]  # type: ignore[attr-defined]
+    assert len(set(names)) == len(names) == 26
+    (tmp_path / "tar" / "val.tar").write_bytes(b"no tar file")
+    with pytest.raises(ValueError, match="expected tar files of images in a folder for each class"):
+        image_folder(tmp_path / "tar")
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Another takes its place in training, drawn as it would have been; it is left out of what is scored."""
+    root = make_folder(tmp_path, {"train": 6, "val": 3, "test": 4})
+    bad = [root / "train" / "cat" / "2.png", root / "test" / "dog" / "1.png"]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:-30])
+    splits = image_folder(root, default_transforms(16, augment=False))
+    train = splits.train.__getitems__(list(range(12)))
+    assert train.unreadable == (str(bad[0]),)
+    assert torch.equal(train.images[2], train.images[3])
+    assert len(train.images) == 12
+    test = splits.test.__getitems__([4, 5, 6, 7])
+    assert test.unreadable == (str(bad[1]),)
+    assert test.labels.tolist() == [1, 1, 1]
+    alone = splits.test.__getitems__([5])
+    assert alone.images.shape == (0, 3, 16, 16)
+    assert alone.labels.dtype == torch.int64
+    for path in (root / "train").rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"\.png: not an image; nor could any of the 11 images after it be read"):
+        splits.train.__getitems__([0])
+
+
+def test_a_class_map_orders_and_chooses(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images", {"val": 3})
+    (tmp_path / "map.txt").write_text("eel\ndog\ncat\n")
+    splits = image_folder(root, class_map=tmp_path / "map.txt", test_only=True)
+    assert splits.classes == ("eel", "dog", "cat")
+    assert splits.test.__getitems__([0, 5]).labels.tolist() == [2, 1]
+    assert len(splits.test) == 6
+    (tmp_path / "map.txt").write_text("dog\neel\n")
+    assert len(image_folder(root, class_map=tmp_path / "map.txt", test_only=True).test) == 3
+    (tmp_path / "map.txt").write_text("eel\nowl\n")
+    with pytest.raises(ValueError, match="expected images of classes in the class map"):
+        image_folder(root, class_map=tmp_path / "map.txt", test_only=True)
+
+
+def test_the_test_crop(tmp_path: Path) -> None:
+    """crop_pct 1 at the image's size is the image; options that timm does not have are told."""
+    pixels = torch.arange(16 * 16 * 3, dtype=torch.uint8).view(16, 16, 3)
+    image = Image.fromarray(pixels.numpy())
+    whole = central_transform(16, crop_pct=1.0, mean=(0, 0, 0), std=(1, 1, 1))(image)
+    assert torch.equal((whole * 255).round().byte(), pixels.permute(2, 0, 1))
+    assert central_transform(12, crop_pct=0.875)(image).shape == (3, 12, 12)
+    with pytest.raises(ValueError, match="crop_pct: expected a share above 0"):
+        central_transform(12, crop_pct=1.2)
+    with pytest.raises(ValueError, match=r"augmentation: expected options of timm\.data\.create_transform"):
+        training_transform(12, {"rotate": 3})
 
 
 def test_differing_classes(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from timm.models import save_for_hf
 from torch import nn
 
 import ddfnet.models
@@ -153,3 +154,15 @@ def test_hub() -> None:
     root = Path(__file__).parents[2]
     model = torch.hub.load(str(root), "ddf_mul_resnet18", source="local", num_classes=4)
     assert model.fc.out_features == 4
+
+
+def test_what_is_pushed_to_a_hub_comes_back(tmp_path: Path) -> None:
+    """timm pushes the files that `save_for_hf` writes; `local-dir:` reads them as `hf-hub:` does."""
+    torch.manual_seed(0)
+    model = timm.create_model("ddf_mul_resnet18", num_classes=3)
+    save_for_hf(model, str(tmp_path))
+    back = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert back.num_classes == 3
+    expected = model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in back.state_dict().items())
+    assert sum(isinstance(module, DDF) for module in back.modules()) == 16

@@ -39,7 +39,7 @@ class Result:
 
     benchmark: str  # "op", "layer" or "model"
     case: str
-    direction: str  # "forward" or "forward+backward"; for models "inference" or "training"
+    direction: str  # "forward" or "forward+backward"; for models "inference", "training" or "loading"
     dtype: str
     layout: str  # "nchw" or "channels_last"
     clock: str  # see `timers`

@@ -75,15 +75,15 @@ def _networks(title: str, rows: Sequence[Result]) -> Table:
     )
     table.add_column("network", no_wrap=True)
     headings = ("batch, input", "parameters", "multiply-adds", "ms", "images/s", "peak MB")
-    for heading in (*headings, f"time / {rows[0].rival}"):
+    for heading in (*headings, f"time / {rows[0].rival}" if rows[0].rival else ""):
         table.add_column(heading, justify="right")
     for case, of_case in _by_case(rows):
         for row in of_case:
             table.add_row(
                 row.subject,
                 case,
-                f"{(row.parameters or 0) / 1e6:.3f} M",
-                f"{number((row.multiply_adds or 0) / 1e6)} M ({number((row.published or 0) / 1e6)})",
+                "-" if row.parameters is None else f"{row.parameters / 1e6:.3f} M",
+                "-" if row.parameters is None else f"{_millions(row.multiply_adds)} M ({_millions(row.published)})",
                 number(row.median_ms),
                 f"{row.images_per_second or 0:,.0f}",
                 number(None if row.extra_bytes is None else row.extra_bytes / 1e6),
@@ -91,6 +91,10 @@ def _networks(title: str, rows: Sequence[Result]) -> Table:
             )
         table.add_section()
     return table
+
+
+def _millions(count: int | None) -> str:
+    return number((count or 0) / 1e6)
 
 
 def _by_case(rows: Iterable[Result]) -> list[tuple[str, list[Result]]]:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -78,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     command.add_argument("--batch", nargs="+", type=_positive, default=[1, 32], metavar="N", help="(default: 1 32)")
     command.add_argument("--against", metavar="NAME", help="what ratios are to (default: the first that is not ours)")
     command.add_argument("--compile", action="store_true", help="time each network under torch.compile too")
+    command.add_argument("--loading", action="store_true", help="time the loading of images beside the networks")
+    command.add_argument("--images", type=Path, metavar="DIR", help="folder or tar files to load (default: made JPEGs)")
+    command.add_argument("--workers", nargs="+", type=_natural, metavar="N", help="that load images (default: 0 and 2)")
     _add_common(command, MODEL_DIRECTIONS)
     command = benchmarks.add_parser(
         "plot", help="draw a result file", description="Draws result files of one benchmark."
@@ -131,7 +134,7 @@ def _cases_job(args: argparse.Namespace) -> Job:
 
 
 def _models_job(args: argparse.Namespace) -> Job:
-    from ddfnet.bench import model
+    from ddfnet.bench import loading, model
 
     settings = _settings(args, MODEL_DIRECTIONS, ("eager",))
     size = args.input_size or (None if args.models else model.MINI_INPUT)
@@ -141,11 +144,20 @@ def _models_job(args: argparse.Namespace) -> Job:
     _check_names("--against", [against], names)
     batches = sorted({min(args.batch)} if args.quick else set(args.batch))
     rounds = len(model.rounds(settings.directions, batches))
-    return Job(
-        settings,
-        len(settings.dtypes) * len(settings.layouts) * rounds,
-        lambda skip: model.run(networks, settings, batches=batches, rival=against, compiled=args.compile, skip=skip),
-    )
+    if not args.loading and (args.images is not None or args.workers is not None):
+        raise ValueError("--images and --workers: expected only with --loading")
+    if args.images is not None and not args.images.exists():
+        raise ValueError(f"--images: expected a folder of images, {args.images} is not there")
+
+    def run(skip: Skip) -> "Iterator[list[Result]]":
+        if args.loading:
+            on_cpu = replace(settings, clocks=("cpu",))
+            side, workers = networks[0].input_size[-1], args.workers or (0, 2)
+            yield loading.run(args.images, on_cpu, size=side, batch=max(batches), workers=workers)
+        yield from model.run(networks, settings, batches=batches, rival=against, compiled=args.compile, skip=skip)
+
+    measurements = len(settings.dtypes) * len(settings.layouts) * rounds + bool(args.loading)
+    return Job(settings, measurements, run)
 
 
 def _settings(args: argparse.Namespace, directions: tuple[str, ...], clocks: "tuple[ClockName, ...]") -> "Settings":
@@ -256,6 +268,12 @@ def _check_names(option: str, names: Sequence[str], known: Collection[str]) -> N
 def _work(case: "OpCase") -> int:
     batch, channels, height, width = case.out_shape
     return batch * channels * height * width * case.kernel_size**2
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -1,38 +1,103 @@
-"""`ddfnet evaluate RUN`: the test score of a run's best checkpoint, as its training ended with."""
+"""`ddfnet evaluate`: the test score of a run's best checkpoint, or of any network with weights trained elsewhere."""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from ddfnet.cli.experiment import instantiate, make_parser, quiet, run_folder
+    from ddfnet.tasks.launch import rank
     from ddfnet.tasks.run import evaluate
 
     quiet()
     parser = make_parser(
         "ddfnet evaluate",
-        "ddfnet evaluate RUN [--checkpoint best|last|FILE] [--any.option value ...]",
-        "Scores a checkpoint of a run on the test images of its data.",
+        "ddfnet evaluate RUN [--checkpoint best|last|FILE] [--any.option value ...]\n"
+        "       ddfnet evaluate NETWORK|FILE --data.root DIR [--weights FILE] [--any.option value ...]",
+        "Scores a checkpoint of a run on the test images of its data; or a network of timm or ddfnet, with --weights or its "
+        "pretrained ones, or the authors' checkpoint FILE, on the images of DIR, a folder a class or tar files: "
+        "those of DIR/test or DIR/val where there is one.",
     )
-    parser.add_argument("RUN", type=Path, help="folder of the run")
-    parser.add_argument("--checkpoint", default="best", help="best, last or a file (default: best)")
+    parser.add_argument("RUN", help="folder of the run, name of a network, or checkpoint of the authors'")
+    parser.add_argument("--checkpoint", default="best", help="best, last or a file (default: best); of a run")
+    parser.add_argument("--weights", type=Path, help="checkpoint of the named network; its pretrained weights without")
+    parser.add_argument("--combine", default="mul", help="how FILE's filters were combined, mul or add (default: mul)")
     if {"-h", "--help"} & set(argv):
         parser.parse_args(argv)
     own = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     own.add_argument("--checkpoint")
-    own.add_argument("RUN", nargs="?", type=Path)
-    where = own.parse_known_args(argv)[0].RUN
-    if where is None:
-        raise ValueError("RUN: expected the folder of a run")
-    folder = run_folder(where)
-    config = parser.parse_args([f"--config={folder.config}", *argv])
-    checkpoint = {"best": folder.best, "last": folder.last}.get(config.checkpoint, Path(config.checkpoint))
-    model, data, trainer_options = instantiate(parser, config)
+    own.add_argument("--weights", type=Path)
+    own.add_argument("--combine", default="mul")
+    own.add_argument("RUN", nargs="?")
+    given = own.parse_known_args(argv)[0]
+    if given.RUN is None:
+        raise ValueError("RUN: expected the folder of a run, the name of a network or a checkpoint of the authors'")
+    console = Console(quiet=rank() > 0)
+    if Path(given.RUN).is_dir() or not (Path(given.RUN).is_file() or _is_network(given.RUN)):
+        folder = run_folder(Path(given.RUN))
+        config = parser.parse_args([f"--config={folder.config}", *argv])
+        checkpoint = {"best": folder.best, "last": folder.last}.get(config.checkpoint, Path(config.checkpoint))
+        model, data, trainer_options = instantiate(parser, config)
+        scored = str(checkpoint)
+    else:
+        if given.checkpoint is not None:
+            raise ValueError(f"--checkpoint: expected none beside {given.RUN}, which is no run; --weights takes a file")
+        network, defaults = _elsewhere(given.RUN, given.weights, given.combine)
+        config = parser.parse_args([*(f"--{name}={value}" for name, value in defaults.items()), *argv])
+        model, data, trainer_options = instantiate(parser, config)
+        model.adopt(network, data)
+        checkpoint, scored = None, f"{given.RUN}{f' with {given.weights}' if given.weights else ''}"
     scores = evaluate(model, data, checkpoint, trainer_options)
-    console = Console()
-    console.print(f"{checkpoint}: {len(data.splits.test):,} test images")
+    left_out = sorted(getattr(model, "unreadable", ()))
+    console.print(f"{scored}: {len(data.splits.test) - len(left_out):,} test images", soft_wrap=True)
     for name, score in scores.items():
         console.print(f"{name.replace('_', ' ')}  {score!r}")
+    if left_out:
+        names = ", ".join(left_out)
+        console.print(f"{len(left_out)} more could not be read and are not in the score: {names}", soft_wrap=True)
     return 0
+
+
+def _is_network(name: str) -> bool:
+    from ddfnet.models.resnet import is_model
+
+    return is_model(name) or name.startswith(("hf-hub:", "local-dir:"))
+
+
+def _elsewhere(what: str, weights: Path | None, combine: str) -> tuple[Any, dict[str, Any]]:
+    """A network with its weights, and the options that its images are prepared by."""
+    from ddfnet.models.checkpoints import load_released
+    from ddfnet.models.resnet import create_model
+
+    network: Any
+    if Path(what).is_file():
+        if weights is not None:
+            raise ValueError(f"--weights: expected none beside {what}, which holds weights, got {weights}")
+        if combine not in ("mul", "add"):
+            raise ValueError(f"--combine: expected 'mul' or 'add', got {combine!r}")
+        network = load_released(what, combine="add" if combine == "add" else "mul")
+    elif weights is not None:
+        if not weights.is_file():
+            raise FileNotFoundError(f"{weights}: no such checkpoint")
+        network = create_model(what, checkpoint_path=str(weights))
+    else:
+        try:
+            network = create_model(what, pretrained=True)
+        except Exception as error:
+            raise ValueError(f"{what}: expected --weights FILE, since no pretrained weights load ({error})") from None
+    prepared = network.pretrained_cfg
+    return network, {
+        "model": "ddfnet.tasks.classification.Classification",
+        "data": "ddfnet.tasks.classification.ClassificationData",
+        "data.dataset": "image-folder",
+        "data.test_only": True,
+        "data.image_size": prepared.get("test_input_size", prepared["input_size"])[-1],
+        "data.crop_pct": prepared.get("test_crop_pct") or prepared["crop_pct"],
+        "data.crop_mode": prepared.get("crop_mode") or "center",
+        "data.interpolation": prepared["interpolation"],
+        "data.mean": list(prepared["mean"]),
+        "data.std": list(prepared["std"]),
+    }

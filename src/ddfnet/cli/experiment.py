@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ddfnet import recipes
+from ddfnet.tasks.launch import placed
 from ddfnet.tasks.run import RunFolder
 
 # A run sets these itself.
@@ -31,11 +32,11 @@ OWN_TRAINER_OPTIONS = {
     "min_epochs",
     "min_steps",
     "model_registry",
-    "num_nodes",
     "num_sanity_val_steps",
     "overfit_batches",
     "plugins",
     "reload_dataloaders_every_n_epochs",
+    "use_distributed_sampler",
     "val_check_interval",
 }
 
@@ -50,6 +51,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*The number of training batches.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*srun.*")
+    warnings.filterwarnings("ignore", message=".*WeightAveraging.*")
 
 
 def make_parser(prog: str, usage: str, description: str) -> ArgumentParser:
@@ -88,10 +90,11 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, di
     data = config.data.init_args
     if data.get("seed", 0) is None:
         data.seed = int(config.seed)
-    if data.get("root") is not None:
-        data.root = Path(data.root).resolve()  # a run is evaluated and resumed from any folder
+    for name, value in data.items():
+        if isinstance(value, Path):
+            data[name] = value.resolve()  # a run is evaluated and resumed from any folder
     objects = parser.instantiate(config)
-    return objects.model, objects.data, dict(config.trainer)
+    return objects.model, objects.data, placed(dict(config.trainer))
 
 
 def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) -> None:
@@ -100,6 +103,8 @@ def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) 
     table.add_row("test accuracy", f"[bold]{summary['test_accuracy']!r}[/bold]")
     table.add_row("validation accuracy", f"{summary['val_accuracy']!r} (epoch {summary['best_epoch']}, the best)")
     table.add_row("images", ", ".join(f"{count:,} {name}" for name, count in summary["data"]["images"].items()))
+    if summary.get("unreadable"):
+        table.add_row("unreadable", f"{len(summary['unreadable'])} images, named in summary.json")
     table.add_row("parameters", f"{summary['parameters']:,}")
     table.add_row("FLOPs", f"{summary['flops'] / 1e6:,.2f} M an image")
     table.add_row("multiply-adds", f"{summary['multiply_adds'] / 1e6:,.2f} M an image")

@@ -1,10 +1,16 @@
 """`ddfnet train`: an experiment from a recipe, in a run folder that a killed run resumes from."""
 
 import itertools
+import os
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ddfnet.tasks.run import RunFolder
 
 DEFAULT = "fashion_mnist/ddf_resnet_mini"
+SHARED = "DDFNET_RUN"  # the first process's folder, for those it starts
 
 
 def main(argv: list[str]) -> int:
@@ -12,10 +18,11 @@ def main(argv: list[str]) -> int:
 
     from ddfnet.atomic import write_text
     from ddfnet.cli.experiment import instantiate, make_parser, print_summary, quiet, run_folder, with_recipe
+    from ddfnet.tasks.launch import meet_anew, rank, restarted
     from ddfnet.tasks.run import RunFolder, prepare, train
 
     quiet()
-    console = Console()
+    console = Console(quiet=rank() > 0)
     command = shlex.join(["ddfnet", "train", *argv])
     parser = make_parser(
         "ddfnet train",
@@ -28,7 +35,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--run", type=Path, default=None, help="folder of the run (default: a new one below runs/)")
     parser.add_argument("--resume", metavar="RUN", help="goes on with the run in this folder; takes no other option")
 
-    resumed = _resumed(argv)
+    resumed, path = _resumed(argv), None
+    if resumed is None:
+        config = parser.parse_args(with_recipe(argv, DEFAULT))
+        path = _shared(config.pop("run"))
+        if path is not None and restarted() and RunFolder(path).config.is_file():
+            resumed = path  # the same command again, after a failure
+        elif path is not None and rank() == 0:
+            _check_unused(RunFolder(path))
     if resumed is not None:
         folder = run_folder(resumed)
         summary = folder.read_summary()
@@ -44,28 +58,21 @@ def main(argv: list[str]) -> int:
             console.print(
                 f"Resuming [bold]{folder.path}[/bold], killed in its first epoch: from the start", soft_wrap=True
             )
-    else:
-        config = parser.parse_args(with_recipe(argv, DEFAULT))
-        network = config.model.init_args.get("network", "run")
-        path = config.pop("run") or _new_folder(Path("runs"), f"{network}-seed{config.seed}")
-        if path.exists() and not path.is_dir():
-            raise FileExistsError(f"{path}: expected a folder for the run, found a file")
-        if RunFolder(path).begun:
-            raise FileExistsError(
-                f"{path}: holds a run; go on with it by `ddfnet train --resume {path}`, or take another"
-            )
-        folder = RunFolder(path)
 
     config.pop("run", None)
     config.pop("resume", None)
     model, data, trainer_options = instantiate(parser, config)
-    prepare(model, data, config.seed)  # before the folder is made: what can't be trained leaves nothing behind
     if resumed is None:
+        folder = RunFolder(path or _new_folder(Path("runs"), f"{model.name}-seed{config.seed}"))
+        os.environ[SHARED] = str(folder.path)
+    prepare(model, data, config.seed)  # before the folder is made: what can't be trained leaves nothing behind
+    if resumed is None and rank() == 0:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.config, f"# {' '.join(command.split())}\n{parser.dump(config)}")
         console.print(
-            f"Training [bold]{network}[/bold], seed {config.seed}, in [bold]{folder.path}[/bold]", soft_wrap=True
+            f"Training [bold]{model.name}[/bold], seed {config.seed}, in [bold]{folder.path}[/bold]", soft_wrap=True
         )
+    meet_anew()
     try:
         summary = train(
             model,
@@ -82,7 +89,8 @@ def main(argv: list[str]) -> int:
         )
         return 130
     except Exception:
-        if resumed is None and not folder.last.exists():  # not one epoch was trained: there is nothing to go on with
+        # Where not one epoch was trained there is nothing to go on with.
+        if resumed is None and rank() == 0 and not folder.last.exists():
             for path in (folder.config, folder.metrics, folder.best):
                 path.unlink(missing_ok=True)
             if not any(folder.path.iterdir()):
@@ -100,6 +108,25 @@ def _resumed(argv: list[str]) -> Path | None:
     if len(words) != 2 or words[0] != "--resume":
         raise ValueError("--resume: expected the folder of a run and no other option: a run goes on as it began")
     return Path(words[1])
+
+
+def _shared(asked: Path | None) -> Path | None:
+    """The folder asked for; in a process that another one started, that one's; None where a new one is to be made."""
+    from ddfnet.tasks.launch import launched_processes, rank
+
+    if asked is None and launched_processes() is not None:
+        raise ValueError("--run: expected a folder, since the processes that were launched share it, got none")
+    return Path(os.environ[SHARED]) if asked is None and rank() > 0 else asked
+
+
+def _check_unused(folder: "RunFolder") -> None:
+    """FileExistsError where the folder can't become that of a new run."""
+    if folder.path.exists() and not folder.path.is_dir():
+        raise FileExistsError(f"{folder.path}: expected a folder for the run, found a file")
+    if folder.begun:
+        raise FileExistsError(
+            f"{folder.path}: holds a run; go on with it by `ddfnet train --resume {folder.path}`, or take another"
+        )
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -1,10 +1,18 @@
 """A data set as three splits of batches: what every loader of this package returns and what training asks for."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Images with labels, and the names of those that were asked for and could not be read."""
+
+    images: Tensor  # (B, C, H, W) float32, normalised
+    labels: Tensor  # (B,) int64
+    unreadable: tuple[str, ...] = ()
 
 
 class Split(Protocol):
@@ -19,8 +27,8 @@ class Split(Protocol):
     def set_epoch(self, epoch: int) -> None:
         """Draws the augmentation of this epoch."""
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) float32, normalised, and labels (B,) int64."""
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """The images of `indices`, in order; without those that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +70,14 @@ class InMemorySplit:
         self.flips = torch.rand(len(self), generator=generator) < 0.5
         self.shifts = torch.randint(-self.max_shift, self.max_shift + 1, (len(self), 2), generator=generator)
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        chosen = torch.tensor(indices)
+    def __getitems__(self, indices: list[int]) -> Batch:
+        chosen = torch.tensor(indices, dtype=torch.int64)
         images = (self.images[chosen].float() / 255 - self.mean) / self.std
         if self.augment:
             images = torch.where(self.flips[chosen].view(-1, 1, 1, 1), images.flip(3), images)
             if self.max_shift:
                 images = _shifted(images, self.shifts[chosen], background=-self.mean / self.std)
-        return images, self.labels[chosen]
+        return Batch(images, self.labels[chosen])
 
 
 def _shifted(images: Tensor, shifts: Tensor, background: float) -> Tensor:

@@ -1,39 +1,60 @@
 """Image classification: a timm network, timm's optimisers and schedules, any data set of `ddfnet.data`."""
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as lightning
 import timm
 import torch
+import torch.distributed as distributed
 import torch.nn.functional as F
+from pytorch_lightning.callbacks import EMAWeightAveraging
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from timm.data.mixup import Mixup
+from timm.loss import BinaryCrossEntropy  # type: ignore[attr-defined]
 from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 from timm.scheduler import create_scheduler_v2  # type: ignore[attr-defined]
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from torchmetrics.classification import MulticlassAccuracy
 
-from ddfnet.data.splits import Split, Splits
+from ddfnet.data.splits import Batch, Split
 from ddfnet.models import complexity  # importing the models registers them with timm
+from ddfnet.tasks.classification_data import ClassificationData
 from ddfnet.tasks.pictures import draw_spatial_filters
+
+__all__ = ["Classification", "ClassificationData", "shown"]
 
 
 class Classification(lightning.LightningModule):
-    """Trains a network of `timm.create_model` with cross-entropy under a cosine schedule with warm-up.
+    """Trains a network of `timm.create_model` under a cosine schedule with warm-up.
+
+    Top-5 is scored beside top-1 where there are more than ten classes. Images that cannot be read are told, and listed in
+    the summary of the run.
 
     Args:
         network: its name.
         network_args: further arguments of `timm.create_model`, such as `{block_args: {layer_args: {heads: 2}}}`.
         num_classes: None takes that of the data; a number must agree with it.
+        loss: "cross-entropy" or "bce", timm's binary cross-entropy of every class.
+        bce_threshold: of "bce": mixed targets above it are ones, the others zeros; None takes them as they are.
         optimizer: name in `timm.optim`.
+        optimizer_args: further arguments of it.
         lr: the highest learning rate, reached after the warm-up.
+        lr_batch: the joined batch (devices x batch x accumulated batches) that `lr` is for, which is scaled by the ratio to
+            it; None takes `lr` as it is.
         min_lr: the learning rate at the end.
         momentum, weight_decay: of the optimiser; normalisations and biases are not decayed.
         warmup_epochs: epochs over which the learning rate rises linearly.
-        label_smoothing: of the cross-entropy.
+        warmup_prefix: the cosine starts after the warm-up, unshortened; else the warm-up hides its beginning, as in the
+            paper's code, and it ends at `min_lr`.
+        label_smoothing: of the loss.
+        mixup, cutmix: alpha of timm's `Mixup` of each batch; 0 leaves it out, with both one of them is drawn.
+        ema_decay: of a moving average of the weights, which is what is validated, saved and tested; None for none.
         channels_last: runs the network in the channels_last memory format.
+        compile: runs the network under `torch.compile`.
     """
 
     network: nn.Module
@@ -44,19 +65,40 @@ class Classification(lightning.LightningModule):
         network: str = "ddf_resnet_mini",
         network_args: dict[str, Any] | None = None,
         num_classes: int | None = None,
+        loss: Literal["cross-entropy", "bce"] = "cross-entropy",
+        bce_threshold: float | None = None,
         optimizer: str = "adamw",
+        optimizer_args: dict[str, Any] | None = None,
         lr: float = 3e-3,
+        lr_batch: int | None = None,
         min_lr: float = 1e-5,
         momentum: float = 0.9,
         weight_decay: float = 0.05,
         warmup_epochs: float = 2.0,
+        warmup_prefix: bool = True,
         label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        ema_decay: float | None = None,
         channels_last: bool = False,
+        compile: bool = False,  # noqa: A002 - as the option is called everywhere
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.name = network
+        for name, value in (("mixup", mixup), ("cutmix", cutmix)):
+            if value < 0:
+                raise ValueError(f"{name}: expected a number >= 0, got {value}")
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise ValueError(f"ema_decay: expected a number >= 0 and below 1, got {ema_decay}")
+        if bce_threshold is not None and loss != "bce":
+            raise ValueError(f"bce_threshold: expected none with loss={loss!r}, got {bce_threshold}")
+        if lr_batch is not None and lr_batch < 1:
+            raise ValueError(f"lr_batch: expected an int >= 1, got {lr_batch}")
+        self.unreadable: set[str] = set()  # names of images
+        self._averaging: EMAWeightAveraging | None = None
 
-    def build(self, data: "ClassificationData") -> None:
+    def build(self, data: ClassificationData) -> None:
         """Builds the network for the classes and channels of `data` (once)."""
         if hasattr(self, "network"):
             return
@@ -66,27 +108,74 @@ class Classification(lightning.LightningModule):
         classes, wanted = len(splits.classes), self.hparams["num_classes"]
         if wanted not in (None, classes):
             raise ValueError(f"num_classes: expected {classes}, the classes of the data, got {wanted}")
-        self.network = timm.create_model(
+        network = timm.create_model(
             name,
             num_classes=classes,
             in_chans=splits.channels,
             **(self.hparams["network_args"] or {}),
         )
+        self.adopt(network, data)
+
+    def adopt(self, network: nn.Module, data: ClassificationData) -> None:
+        """Takes a network that is built, and has weights; ValueError where it scores other classes than those of `data`."""
+        splits, classes = data.splits, len(data.splits.classes)
+        if getattr(network, "num_classes", classes) != classes:
+            raise ValueError(
+                f"data: expected {network.num_classes} classes, those of the network, got {classes}; "
+                "data.class_map orders and names them where there are fewer folders"
+            )
+        self.network = network
         if self.hparams["channels_last"]:
             self.network = self.network.to(memory_format=torch.channels_last)
         self.classes = splits.classes
+        self.train_loss, self.mixup = self._losses(classes)
         self.val_accuracy = MulticlassAccuracy(num_classes=classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes=classes, average="micro")
+        if classes > 10:
+            self.val_top5 = MulticlassAccuracy(num_classes=classes, average="micro", top_k=5)
+            self.test_top5 = MulticlassAccuracy(num_classes=classes, average="micro", top_k=5)
+        # The function is compiled and not the module, whose weights would get other names.
+        self.run_network = torch.compile(self.network.forward) if self.hparams["compile"] else self.network.__call__
+
+    def _losses(self, classes: int) -> tuple[nn.Module, Mixup | None]:
+        """The loss of training, and what mixes its images, which smooths labels itself."""
+        options = self.hparams
+        smoothing, mixed = options["label_smoothing"], options["mixup"] > 0 or options["cutmix"] > 0
+        mixup = None
+        if mixed:
+            mixup = Mixup(
+                mixup_alpha=options["mixup"],
+                cutmix_alpha=options["cutmix"],
+                label_smoothing=smoothing,
+                num_classes=classes,
+            )
+        if options["loss"] == "bce":
+            return BinaryCrossEntropy(smoothing, target_threshold=options["bce_threshold"]), mixup
+        return nn.CrossEntropyLoss(label_smoothing=0.0 if mixed else smoothing), mixup
+
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        """The moving average of the weights, where one is asked for."""
+        decay = self.hparams["ema_decay"]
+        self._averaging = None if decay is None else EMAWeightAveraging(decay=decay)
+        return [] if self._averaging is None else [self._averaging]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classes"] = list(self.classes)
+        if self.unreadable:
+            checkpoint["unreadable"] = sorted(self.unreadable)
+        if self._averaging is not None and "current_model_state" not in checkpoint:  # one of weights alone
+            self._averaging.on_save_checkpoint(self.trainer, self, checkpoint)
+            del checkpoint["current_model_state"], checkpoint["averaging_state"]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.unreadable = set(checkpoint.get("unreadable", ()))
 
     def configure_model(self) -> None:
         self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    def describe(self, data: "ClassificationData") -> dict[str, Any]:
+    def describe(self, data: ClassificationData) -> dict[str, Any]:
         """What the summary of a run says of the network and its data."""
-        images, _ = data.splits.val.__getitems__([0])
+        images = _first_readable(data.splits.val, 1)
         cost = complexity(self.network, images.shape)
         sizes = {name: len(getattr(data.splits, name)) for name in ("train", "val", "test")}
         return {
@@ -96,11 +185,12 @@ class Classification(lightning.LightningModule):
             "flops": cost.flops,
             "multiply_adds": cost.multiply_adds,
             "input_shape": list(images.shape),
+            **({"unreadable": sorted(self.unreadable)} if self.unreadable else {}),
         }
 
-    def draw(self, data: "ClassificationData", folder: Path) -> dict[str, Path]:
+    def draw(self, data: ClassificationData, folder: Path) -> dict[str, Path]:
         """Draws what the network learned: an input beside its per-pixel spatial filters, where it has such."""
-        images, _ = data.splits.test.__getitems__(list(range(min(4, len(data.splits.test)))))
+        images = _first_readable(data.splits.test, 4)
         path = folder / "filters.png"
         return {"filters": path} if draw_spatial_filters(self.network, images, path) else {}
 
@@ -108,35 +198,71 @@ class Classification(lightning.LightningModule):
         """Class scores (B, classes) of images (B, C, H, W)."""
         if self.hparams["channels_last"]:
             images = images.contiguous(memory_format=torch.channels_last)
-        scores: Tensor = self.network(images)
+        scores: Tensor = self.run_network(images)
         return scores
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, labels = batch
-        loss = F.cross_entropy(self(images), labels, label_smoothing=self.hparams["label_smoothing"])
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels))
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, labels, unreadable = batch
+        self._note(unreadable)
+        targets = labels
+        if self.mixup is not None:
+            if len(labels) % 2:
+                raise ValueError(f"batch_size: expected an even number with mixup or cutmix, got {len(labels)}")
+            images, targets = self.mixup(images, labels)
+        loss: Tensor = self.train_loss(self(images), targets)
+        self.log(
+            "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True
+        )
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        images, labels = batch
-        scores = self(images)
-        self.val_accuracy(scores, labels)
-        self.log("val_loss", F.cross_entropy(scores, labels), batch_size=len(labels), sync_dist=True)
-        self.log("val_accuracy", self.val_accuracy, prog_bar=True, batch_size=len(labels))
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._score(batch, "val")
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        images, labels = batch
-        self.test_accuracy(self(images), labels)
-        self.log("test_accuracy", self.test_accuracy, batch_size=len(labels))
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._score(batch, "test")
+
+    def _score(self, batch: Batch, part: Literal["val", "test"]) -> None:
+        """Logs the scores of a batch, and in validation its loss."""
+        images, labels, unreadable = batch
+        self._note(unreadable)
+        if not len(labels):
+            return
+        scores = self(images)
+        if part == "val":
+            self.log("val_loss", F.cross_entropy(scores, labels), batch_size=len(labels), sync_dist=True)
+        for name in ("accuracy", "top5") if len(self.classes) > 10 else ("accuracy",):
+            metric = getattr(self, f"{part}_{name}")
+            metric(scores, labels)
+            self.log(f"{part}_{name}", metric, prog_bar=part == "val" and name == "accuracy", batch_size=len(labels))
+
+    def _note(self, unreadable: Iterable[str]) -> None:
+        """Remembers images that could not be read, and tells of each once, in the process that found it."""
+        new = set(unreadable) - self.unreadable
+        self.unreadable |= new
+        if new:
+            print(f"cannot be read, left out: {shown(new)}", file=sys.stderr, flush=True)
+
+    def on_train_epoch_end(self) -> None:
+        self._gather_unreadable()
+
+    def on_test_epoch_end(self) -> None:
+        self._gather_unreadable()
+
+    def _gather_unreadable(self) -> None:
+        if distributed.is_available() and distributed.is_initialized():
+            found: list[Any] = [None] * distributed.get_world_size()
+            distributed.all_gather_object(found, self.unreadable)
+            self.unreadable = set().union(*found)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         options = self.hparams
         optimizer = create_optimizer_v2(
             self.network,
             opt=options["optimizer"],
-            lr=options["lr"],
+            lr=self._lr(),
             momentum=options["momentum"],
             weight_decay=options["weight_decay"],
+            **(options["optimizer_args"] or {}),
         )
         epochs = self.trainer.max_epochs or 1
         updates = int(self.trainer.estimated_stepping_batches) // epochs
@@ -145,7 +271,7 @@ class Classification(lightning.LightningModule):
             sched="cosine",
             num_epochs=epochs,
             warmup_epochs=options["warmup_epochs"],
-            warmup_prefix=True,
+            warmup_prefix=options["warmup_prefix"],
             warmup_lr=options["min_lr"],
             min_lr=options["min_lr"],
             cooldown_epochs=0,
@@ -154,93 +280,34 @@ class Classification(lightning.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def _lr(self) -> float:
+        """The highest learning rate, for the joined batch of this run."""
+        lr: float = self.hparams["lr"]
+        if self.hparams["lr_batch"] is None:
+            return lr
+        data: ClassificationData = self.trainer.datamodule  # type: ignore[attr-defined]
+        joined = data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return lr * joined / self.hparams["lr_batch"]
+
     def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
         """timm's schedules are told the number of updates done."""
         scheduler.step_update(num_updates=self.global_step)
 
 
-class ClassificationData(lightning.LightningDataModule):
-    """Batches of a data set's three splits; the order of an epoch follows from the seed and the epoch's number alone.
-
-    Args:
-        dataset: "fashion-mnist" or "image-folder".
-        root: folder of the data; None with "fashion-mnist" is the sample of 10,000 images that ships with the package.
-        batch_size: images a step and device.
-        image_size: side of the square crops of "image-folder", in pixels.
-        augment: flips (and, for folders, crops) training images at random.
-        max_shift: "fashion-mnist" training images are shifted at random by up to so many pixels; folders' are cropped.
-        workers: processes that load batches; 0 loads them in the training process.
-        seed: of order and augmentation; None takes that of the run.
-    """
-
-    def __init__(
-        self,
-        dataset: Literal["fashion-mnist", "image-folder"] = "fashion-mnist",
-        root: Path | None = None,
-        batch_size: int = 64,
-        image_size: int = 224,
-        augment: bool = True,
-        max_shift: int = 0,
-        workers: int = 0,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("image_size", image_size, 1),
-            ("workers", workers, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name}: expected an int >= {least}, got {value}")
-        self.dataset, self.root, self.batch_size, self.image_size = dataset, root, batch_size, image_size
-        self.augment, self.max_shift, self.workers, self.seed = augment, max_shift, workers, seed
-        self._splits: Splits | None = None
-
-    @property
-    def splits(self) -> Splits:
-        """The data set, read at first use."""
-        if self._splits is None:
-            seed = self.seed or 0
-            if self.dataset == "fashion-mnist":
-                from ddfnet.data.fashion_mnist import fashion_mnist
-
-                self._splits = fashion_mnist(self.root, augment=self.augment, max_shift=self.max_shift, seed=seed)
-            else:
-                from ddfnet.data.image_folder import image_folder
-
-                if self.root is None:
-                    raise ValueError("root: expected a folder of images with dataset='image-folder', got None")
-                self._splits = image_folder(self.root, image_size=self.image_size, augment=self.augment, seed=seed)
-        return self._splits
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """The batches of the trainer's current epoch; the run reloads it every epoch."""
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        split = self.splits.train
-        split.set_epoch(epoch)
-        generator = torch.Generator().manual_seed((self.seed or 0) * 1_000_003 + epoch)
-        sampler = RandomSampler(split, generator=generator)
-        return self._loader(split, sampler, drop_last=len(split) > self.batch_size)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.splits.val, SequentialSampler(self.splits.val), drop_last=False)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.splits.test, SequentialSampler(self.splits.test), drop_last=False)
-
-    def _loader(self, split: Split, sampler: Any, *, drop_last: bool) -> DataLoader[Any]:
-        return DataLoader(
-            split,  # type: ignore[arg-type]
-            batch_size=self.batch_size,
-            sampler=sampler,
-            drop_last=drop_last,
-            num_workers=self.workers,
-            collate_fn=_as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(0),
-        )
+def _first_readable(split: Split, count: int) -> Tensor:
+    """The first images of a split that can be read, `count` or as many as there are."""
+    images: list[Tensor] = []
+    for index in range(len(split)):
+        images += split.__getitems__([index]).images
+        if len(images) == count:
+            break
+    if not images:
+        raise ValueError(f"data: expected images that can be read, got none in {len(split)}")
+    return torch.stack(images)
 
 
-def _as_fetched(batch: Any) -> Any:
-    """Splits fetch whole batches: nothing is left to collate."""
-    return batch
+def shown(names: Iterable[str]) -> str:
+    """Names in a sentence: how many there are, and the first five."""
+    listed = sorted(names)
+    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return f"{len(listed)} image{'s' * (len(listed) > 1)}: {', '.join(listed[:5])}{more}"

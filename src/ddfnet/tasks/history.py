@@ -14,13 +14,17 @@ from ddfnet.atomic import write_text
 
 
 class SeedEachEpoch(lightning.Callback):
-    """Seeds every random number generator at the start of an epoch, so that a resumed epoch is the undisturbed one."""
+    """Seeds every random number generator at the start of an epoch, so that a resumed epoch is the undisturbed one.
+
+    Each process draws numbers of its own.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        lightning.seed_everything(((self.seed * 1_000_003 + trainer.current_epoch) * 3 + 2) % 2**32, verbose=False)
+        number = (self.seed * 1_000_003 + trainer.current_epoch) * 3 + 2 + trainer.global_rank * 0x9E3779B1
+        lightning.seed_everything(number % 2**32, verbose=False)
 
 
 class History(lightning.Callback):

@@ -65,9 +65,11 @@ def train(
 ) -> dict[str, Any]:
     """Trains `model` on `data` from where `folder` stands, tests the best epoch once and returns the summary written.
 
+    Where there are several processes, all of them call this; the first writes the files.
+
     Args:
         model: a LightningModule with `build(data)`, `describe(data)`, `draw(data, folder)` and `monitor`.
-        data: its LightningDataModule.
+        data: its LightningDataModule; with `deals_out` set, it deals out its batches to several processes itself.
         seed: of weights, order and augmentation.
         command: what the user typed, for the summary.
         trainer_options: of `pytorch_lightning.Trainer`.
@@ -80,8 +82,8 @@ def train(
     trainer = make_trainer(
         {**(trainer_options or {}), "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks
     )
-    if trainer.world_size > 1:
-        raise ValueError(f"trainer.devices: expected one device, got {trainer.world_size}")
+    if trainer.world_size > 1 and not getattr(data, "deals_out", False):
+        raise ValueError(f"trainer.devices: expected one device with {type(data).__name__}, got {trainer.world_size}")
     if not trainer.limit_val_batches:
         raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
     resumed = str(folder.last) if folder.last.is_file() else None
@@ -106,6 +108,8 @@ def train(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command,
     }
+    if not trainer.is_global_zero:
+        return summary
     draw_curves(history.rows, folder.curves, f"{summary['network']}, seed {seed}", best_epoch=int(best["epoch"]))
     pictures = model.draw(data, folder.path)
     summary["pictures"] = ["curves.png", *(path.name for path in pictures.values())]
@@ -120,13 +124,16 @@ def prepare(model: Any, data: Any, seed: int) -> None:
 
 
 def evaluate(
-    model: Any, data: Any, checkpoint: Path, trainer_options: dict[str, Any] | None = None
+    model: Any, data: Any, checkpoint: Path | None, trainer_options: dict[str, Any] | None = None
 ) -> dict[str, float]:
-    """The test scores of `model` with the weights in `checkpoint`, to six digits."""
+    """The test scores of `model` with the weights in `checkpoint`, or with those it has, to six digits."""
     model.build(data)
-    load_weights(model, checkpoint)
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
     trainer = make_trainer(trainer_options or {}, [])
     (scores,) = trainer.test(model, datamodule=data, verbose=False)
+    if not scores:
+        raise ValueError("data: expected test images that can be read, got none")
     return {name: round(float(value), 6) for name, value in scores.items()}
 
 
@@ -140,6 +147,7 @@ def make_trainer(options: dict[str, Any], callbacks: list[lightning.Callback]) -
         num_sanity_val_steps=0,
         callbacks=[*callbacks, *bar],
         plugins=[WholeCheckpointIO()],
+        use_distributed_sampler=False,
         **options,
     )
 
