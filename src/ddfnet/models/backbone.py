@@ -81,7 +81,7 @@ class TimmBackbone(nn.Module):
                 f"trainable_backbone_layers: expected 0 to {stages}, the network's stages, got {trainable}"
             )
         if norms:
-            self.body = freeze_batch_norm_2d(self.body)  # type: ignore[no-untyped-call]
+            self.body = freeze_batch_norm_2d(self.body)
         if trainable == stages:
             return
         if trainable == 0:
