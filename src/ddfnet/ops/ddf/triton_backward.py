@@ -169,12 +169,14 @@ def ddf_backward_kernel(
                                             if ALONG_CHANNELS:
                                                 spatial_sums = added(spatial_sums, r * K * K + u * K + v, total)
                                             else:
-                                                out_at = (
+                                                s_out_at = (
                                                     grad_spatial + row * grad_spatial_h + (u * K + v) * grad_spatial_t
                                                 )
-                                                here = inside & (j < tl.where(row_tile * ROWS + r < height, width, 0))
+                                                s_inside = inside & (
+                                                    j < tl.where(row_tile * ROWS + r < height, width, 0)
+                                                )
                                                 total = total.to(grad_spatial.dtype.element_ty)
-                                                tl.store(out_at + column * grad_spatial_w, total, here)
+                                                tl.store(s_out_at + column * grad_spatial_w, total, s_inside)
                 if OWN_PHASES and NEEDS_CHANNEL:
                     _store_channel_sums(
                         channel_sums, grad_channel + phase * grad_channel_p, grad_channel_c, grad_channel_u, grad_channel_v,
@@ -183,9 +185,9 @@ def ddf_backward_kernel(
             if NEEDS_X:
                 for r in tl.static_range(ROWS):
                     i = row_tile * ROWS + r
-                    out_at = grad_x + i.to(tl.int64) * grad_x_h + (j * grad_x_w + c * grad_x_c)
-                    here = (j < tl.where(i < height, width, 0)) & in_head
-                    tl.store(out_at, totals[r].to(grad_x.dtype.element_ty), here)
+                    x_out_at = grad_x + i.to(tl.int64) * grad_x_h + (j * grad_x_w + c * grad_x_c)
+                    x_inside = (j < tl.where(i < height, width, 0)) & in_head
+                    tl.store(x_out_at, totals[r].to(grad_x.dtype.element_ty), x_inside)
         if NEEDS_CHANNEL and ALONG_CHANNELS:
             _store_channel_sums(
                 channel_sums, grad_channel, grad_channel_c, grad_channel_u, grad_channel_v, c, in_head, K

@@ -35,7 +35,8 @@ def forward_tile(g: Geometry, size: int) -> Tile:
         channels = min(max(1, 2048 // max(4, size) // columns), _power_of_two(per_head))
     columns = min(columns, _power_of_two(width))
     others = g.batch * g.heads * -(-per_head // channels) * -(-width // columns) * g.scale_factor
-    return Tile(_rows(g.grid[0], others, 4 if g.kernel_size <= 3 else 2), columns, channels, 4)
+    most = 4 if g.kernel_size <= 3 and g.stride == 1 else 2
+    return Tile(_rows(g.grid[0], others, most), columns, channels, 4)
 
 
 def backward_tile(g: Geometry, size: int) -> Tile:
