@@ -56,7 +56,7 @@ def test_forward_and_backward_fit(dtype: torch.dtype, memory_format: torch.memor
         assert_fits(found)
         if dtype == torch.bfloat16 and not backward:
             text = found["ddf_forward_kernel"].assembly
-            assert len(re.findall(r"ld\.global\.v4\.b32", text)) >= 18  # x: 16 bytes a lane
+            assert len(re.findall(r"ld\.global\.v4\.b32", text)) == 12  # x: 16 bytes a lane
             assert re.search(r"cvt\.rn\.(bf16x2|bf16)\.f32", text)  # rounded to nearest
             assert not re.search(r"cvt\.rz\.(bf16x2|bf16)", text)
 

@@ -32,10 +32,11 @@ def forward_tile(g: Geometry, size: int) -> Tile:
             columns, channels = columns // 2, channels * 2
     else:
         columns = _least_waste(width, (64, 32, 16) if width > 8 else (8,))
-        channels = min(max(1, 2048 // max(4, size) // columns), _power_of_two(per_head))
+        values = (4 if width > 8 else 2) * 4 // max(4, size)  # a lane, of a row; small maps need the programs
+        channels = min(128 * values // columns, _power_of_two(per_head))
     columns = min(columns, _power_of_two(width))
     others = g.batch * g.heads * -(-per_head // channels) * -(-width // columns) * g.scale_factor
-    most = 4 if g.kernel_size <= 3 and g.stride == 1 else 2
+    most = 4 if g.kernel_size <= 3 and g.stride == 1 and columns * channels <= 512 else 2
     return Tile(_rows(g.grid[0], others, most), columns, channels, 4)
 
 
