@@ -8,16 +8,16 @@ column of the kernel. With tap t between them,
     grad_s_t sums         g * x * c_t              over channels: those of the tile, then those of other tiles;
     grad_c_t sums         g * x * s_t              over pixels: those of the tile, then those of other tiles.
 
-What lies side by side in memory lies in the lanes of a warp, so sums over it cost shuffles and sums over the rest cost none.
-A program therefore walks along the rest and keeps its sums over it: in channels_last it walks down tiles of rows and keeps
-grad_c, else it walks through the channels and keeps grad_s. The other gradient comes out as one partial sum per program, which
-`ddf_sum_kernel` adds up in a fixed order: no atomics, the same bits every time.
+What lies side by side in memory lies in the lanes of a warp: sums over it cost shuffles, sums over the rest cost none. So a
+program walks along the rest and keeps its sums over it: in channels_last it walks down tiles of rows and keeps grad_c, else
+through the channels and keeps grad_s. The other gradient leaves it as partial sums, which `ddf_sum_kernel` adds up in a
+fixed order: no atomics, the same bits every time.
 
 A tap that reaches outside the image meets no x: its grad_s is not written here, the caller begins with zeros.
 """
 
-# Triton types these functions from their calls.
-# mypy: disable-error-code="no-untyped-def"
+# Triton compiles these functions from their syntax; they are not Python to a type checker.
+# mypy: ignore-errors
 
 import triton
 import triton.language as tl
@@ -27,8 +27,10 @@ from ddfnet.ops.ddf.triton_forward import added, combined, load_channel_tap, rep
 
 @triton.constexpr_function
 def reaches(m, ROWS, K, STRIDE, DILATION):
-    """Whether the m-th output row over a tile reaches any of its rows of x: row p has tap u on p * STRIDE + u * DILATION
-    - padding."""
+    """Whether the m-th output row over a tile reaches any of its rows of x.
+
+    Output row p has tap u on row p * STRIDE + u * DILATION - padding of x.
+    """
     return any(m * STRIDE == r + K // 2 * DILATION - u * DILATION for r in range(ROWS) for u in range(K))
 
 
@@ -119,10 +121,7 @@ def ddf_backward_kernel(
                 totals = totals + (tl.zeros([COLUMNS, CHANNELS], sums),)
             for phase in range(SCALE * SCALE):
                 row_phase, column_phase = phase // SCALE, phase % SCALE
-                if OWN_PHASES:
-                    own = channel + phase * channel_p
-                else:
-                    own = channel
+                own = channel + phase * channel_p if OWN_PHASES else channel
                 if OWN_PHASES and NEEDS_CHANNEL:
                     for t in tl.static_range(K * K):
                         channel_sums = replaced(channel_sums, t, tl.zeros([COLUMNS, CHANNELS], sums))
@@ -170,9 +169,12 @@ def ddf_backward_kernel(
                                             if ALONG_CHANNELS:
                                                 spatial_sums = added(spatial_sums, r * K * K + u * K + v, total)
                                             else:
-                                                out_at = grad_spatial + row * grad_spatial_h + (u * K + v) * grad_spatial_t
+                                                out_at = (
+                                                    grad_spatial + row * grad_spatial_h + (u * K + v) * grad_spatial_t
+                                                )
                                                 here = inside & (j < tl.where(row_tile * ROWS + r < height, width, 0))
-                                                tl.store(out_at + column * grad_spatial_w, total.to(grad_spatial.dtype.element_ty), here)
+                                                total = total.to(grad_spatial.dtype.element_ty)
+                                                tl.store(out_at + column * grad_spatial_w, total, here)
                 if OWN_PHASES and NEEDS_CHANNEL:
                     _store_channel_sums(
                         channel_sums, grad_channel + phase * grad_channel_p, grad_channel_c, grad_channel_u, grad_channel_v,

@@ -8,8 +8,8 @@ side by side in memory follows from the strides: channels_last maps are read alo
 For DDF-Up the rows of a tile share one row phase; its columns have every column phase, each with channel filters of its own.
 """
 
-# Triton types these functions from their calls.
-# mypy: disable-error-code="no-untyped-def"
+# Triton compiles these functions from their syntax; they are not Python to a type checker.
+# mypy: ignore-errors
 
 import triton
 import triton.language as tl
@@ -19,13 +19,14 @@ import triton.language as tl
 def combined(channel_tap, spatial_tap, ADD: tl.constexpr, HAS_CHANNEL: tl.constexpr, HAS_SPATIAL: tl.constexpr):
     """(*) of Eq. 2: product or sum of the two filters' taps, or the one that is there."""
     if not HAS_CHANNEL:
-        return spatial_tap
+        tap = spatial_tap
     elif not HAS_SPATIAL:
-        return channel_tap
+        tap = channel_tap
     elif ADD:
-        return channel_tap + spatial_tap
+        tap = channel_tap + spatial_tap
     else:
-        return channel_tap * spatial_tap
+        tap = channel_tap * spatial_tap
+    return tap
 
 
 @triton.jit
@@ -33,16 +34,16 @@ def load_channel_tap(
     channel, channel_p, channel_u, channel_v, row_phase, column_phase, c, in_head,
     u: tl.constexpr, v: tl.constexpr, SCALE: tl.constexpr, OWN_PHASES: tl.constexpr,
 ):  # fmt: skip
-    """Tap (u, v) of the channel filters at offsets `c`: (1, CHANNELS), or (COLUMNS, CHANNELS) where lanes differ in phase."""
+    """Tap (u, v) of a tile's channel filters: (1, CHANNELS), or (COLUMNS, CHANNELS) where columns differ in phase."""
     place = channel + (u * channel_u + v * channel_v)
-    if OWN_PHASES:
+    if not OWN_PHASES:
+        tap = tl.load(place + c, in_head, other=0)
+    else:
         tap = tl.load(place + row_phase * SCALE * channel_p + c, in_head, other=0)
         for phase in tl.static_range(1, SCALE):
             other = tl.load(place + (row_phase * SCALE + phase) * channel_p + c, in_head, other=0)
             tap = tl.where(column_phase == phase, other, tap)
-        return tap
-    else:
-        return tl.load(place + c, in_head, other=0)
+    return tap
 
 
 @triton.jit

@@ -138,7 +138,9 @@ class _BackwardPlan:
 
 
 @lru_cache(maxsize=1024)
-def _plan_forward(g: Geometry, dtype: torch.dtype, x: Strides, channel: Strides, spatial: Strides, y: Strides) -> _Launch:
+def _plan_forward(
+    g: Geometry, dtype: torch.dtype, x: Strides, channel: Strides, spatial: Strides, y: Strides
+) -> _Launch:
     from ddfnet.ops.ddf.triton_forward import ddf_forward_kernel
 
     tile = forward_tile(g, dtype.itemsize)

@@ -1,0 +1,74 @@
+"""`python -m tests.ops.ddf.interpret quick|slow`: holds the Triton kernels, run by Triton's interpreter, to the oracle.
+
+A process of its own, since TRITON_INTERPRET must be set before Triton is imported. Prints a JSON object: what went wrong, or
+null, by call.
+
+No bfloat16: the interpreter casts to it by cutting bits off, where devices round. Kernels differ by dtype in their loads and
+stores alone; test_triton_compile.py reads off the machine code that these round.
+"""
+
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import torch
+from tests.ops.ddf.backends import MEMORY_FORMATS, assert_format_of
+from tests.oracle import assert_close_to_oracle
+
+from ddfnet.bench.cases import SMALL, OpCase
+
+DTYPES = (torch.float32, torch.float64, torch.float16)
+# The interpreter takes a fraction of a second a program: few programs a case, every option of the kernels in some case.
+QUICK = (
+    OpCase(2, 3, 5, 4),
+    OpCase(1, 3, 9, 6, combine="add"),  # rows of tiles, and a ragged last one
+    OpCase(1, 4, 3, 5, heads=2),
+    OpCase(1, 2, 5, 4, stride=2),
+    OpCase(1, 2, 4, 5, stride=3, dilation=2, combine="add"),
+    OpCase(1, 2, 4, 4, dilation=2, filters="spatial"),
+    OpCase(1, 2, 4, 4, filters="channel"),
+    OpCase(1, 2, 3, 2, kernel_size=5),
+    OpCase(2, 3, 2, 3, kernel_size=1),
+    OpCase(1, 2, 3, 2, scale_factor=2),
+    OpCase(1, 2, 2, 2, scale_factor=2, shared_channel_filter=True, combine="add"),
+    OpCase(1, 2, 2, 3, scale_factor=3, filters="spatial"),
+    OpCase(0, 2, 3, 3),
+)
+
+
+def calls(which: str) -> Iterator[tuple[OpCase, torch.dtype, torch.memory_format]]:
+    if which == "quick":
+        for number, (case, memory_format) in enumerate(itertools.product(QUICK, MEMORY_FORMATS)):
+            yield case, (torch.float32, torch.float16)[number // 2 % 7 == 0], memory_format
+    else:
+        yield from itertools.product((*QUICK, *SMALL), DTYPES, MEMORY_FORMATS)
+
+
+def outcome(case: OpCase, dtype: torch.dtype, memory_format: torch.memory_format) -> str | None:
+    """What was wrong with one call, forward or backward."""
+    try:
+        inputs, y, grads = assert_close_to_oracle("triton", case, dtype, memory_format)
+        assert_format_of(y, inputs[0])
+        assert all(grad is None or grad.stride() == t.stride() for t, grad in zip(inputs, grads, strict=True))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)  # fills uninitialised memory with NaN
+    found = {}
+    for case, dtype, memory_format in calls(sys.argv[1]):
+        name = f"{case} {str(dtype).removeprefix('torch.')} {str(memory_format).removeprefix('torch.')}"
+        found[name] = outcome(case, dtype, memory_format)
+        print(name, found[name], file=sys.stderr, flush=True)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

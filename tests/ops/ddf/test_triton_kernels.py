@@ -1,0 +1,63 @@
+"""The host's side of the Triton kernels: what it refuses, the tiles it picks, what it keeps."""
+
+import pytest
+import torch
+from tests.ops.ddf.backends import MEMORY_FORMATS
+
+import ddfnet
+from ddfnet.bench.cases import SMALL, TABLE_A, OpCase
+from ddfnet.ops.ddf import triton_kernels
+from ddfnet.ops.ddf.checks import Geometry, check
+from ddfnet.ops.ddf.triton_tiles import backward_tile, forward_tile
+
+
+def geometry(case: OpCase, memory_format: torch.memory_format = torch.contiguous_format) -> Geometry:
+    inputs = case.inputs(device="meta", memory_format=memory_format)
+    return check(*inputs, case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
+
+
+def test_refuses_a_cpu_tensor() -> None:
+    with pytest.raises(
+        RuntimeError, match=r"'triton' can't serve this call: it runs on CUDA, ROCm and XPU devices, x is"
+    ):
+        ddfnet.ddf(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 3, 3), backend="triton")
+
+
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("case", [*SMALL, *TABLE_A], ids=str)
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_tiles(case: OpCase, memory_format: torch.memory_format, size: int) -> None:
+    g = geometry(case, memory_format)
+    for tile in (forward_tile(g, size), backward_tile(g, size)):
+        assert tile.rows >= 1
+        assert tile.columns & (tile.columns - 1) == 0 < tile.columns
+        assert tile.channels & (tile.channels - 1) == 0 < tile.channels
+        assert tile.channels < 2 * max(g.channels // g.heads, 32)
+    assert backward_tile(g, size).rows % g.stride == 0
+
+
+def test_few_tiles() -> None:
+    """Kernels are compiled per tile: image sizes share a few."""
+    for memory_format in MEMORY_FORMATS:
+        sizes = range(17, 300, 3)
+        geometries = [geometry(OpCase(8, 256, n, n + 5), memory_format) for n in sizes]
+        assert len({forward_tile(g, 4) for g in geometries}) <= 8
+        assert len({backward_tile(g, 4) for g in geometries}) <= 4
+
+
+def test_plans_are_kept() -> None:
+    g = geometry(OpCase(2, 8, 5, 6))
+    strides = (240, 30, 6, 1)
+    plan = triton_kernels._plan_forward(g, torch.float32, strides, (72, 9, 3, 1), None, strides)
+    assert triton_kernels._plan_forward(g, torch.float32, strides, (72, 9, 3, 1), None, strides) is plan
+
+
+def test_offsets_past_32_bits_are_seen() -> None:
+    strides = (2**33, 2**25, 2**13, 1)
+    g = geometry(OpCase(1, 256, 8, 8))._replace(height=2**12, width=2**13, out_height=2**12, out_width=2**13)
+    plan = triton_kernels._plan_forward(g, torch.float32, strides, (2304, 9, 3, 1), None, strides)
+    assert plan.constants[-1] is True
+    small = geometry(OpCase(1, 256, 8, 8))
+    small_strides = (256 * 64, 64, 8, 1)
+    plan = triton_kernels._plan_forward(small, torch.float32, small_strides, (2304, 9, 3, 1), None, small_strides)
+    assert plan.constants[-1] is False
