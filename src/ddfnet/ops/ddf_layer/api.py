@@ -4,8 +4,8 @@
                     --> reference.py, under ordinary autograd; everywhere else
 
 Backward, the derivative of the normalisation is a kernel (`torch.ops.ddfnet.filter_norm_backward`); what is left are matrix
-products and a convolution's gradients, which are PyTorch's own. Second derivatives are those of the reference, whose graph is
-built when they are asked for.
+products and a convolution's gradients, which are PyTorch's own. Second derivatives are those of the reference, which is run
+again when they are asked for.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,8 @@ def predict_filters(
         branch left out; in the dtype of x, the spatial ones in its memory format.
 
     Raises:
-        ValueError: shapes or options that do not fit together, with what was expected and what came.
+        TypeError: dtypes that differ, without autocast.
+        ValueError: shapes, devices or options that do not fit together, with what was expected and what came.
 
     Example:
         >>> import torch
@@ -123,16 +124,19 @@ def _check(
     for name, tensor, shape in expected:
         if tensor.shape != shape:
             raise ValueError(f"{name}: expected {shape}, got {tuple(tensor.shape)}")
+        if tensor.device != x.device:
+            raise ValueError(f"{name}: expected the device of x, {x.device}, got {tensor.device}")
+        if tensor.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"{name}: expected the dtype of x, {x.dtype}, or autocast, got {tensor.dtype}")
 
 
 def _reference(
     x: Tensor, spatial: SpatialBranch | None, channel: ChannelBranch | None, kernel_size: int, stride: int, heads: int
 ) -> tuple[Tensor | None, Tensor | None]:
-    options = {"kernel_size": kernel_size, "stride": stride, "heads": heads}
-    return (
-        channel_filters_reference(x, *channel, kernel_size=kernel_size) if channel else None,
-        spatial_filters_reference(x, *spatial, **options) if spatial else None,
-    )
+    of_channels = channel_filters_reference(x, *channel, kernel_size=kernel_size) if channel else None
+    if spatial is None:
+        return of_channels, None
+    return of_channels, spatial_filters_reference(x, *spatial, kernel_size=kernel_size, stride=stride, heads=heads)
 
 
 # The registered ops. Outputs of a branch that is missing are empty: a schema has no optional outputs.
@@ -230,7 +234,7 @@ def _channel_gradient(
 
 
 def _differentiable_gradient(
-    inputs: Sequence[Tensor | None],
+    inputs: Sequence[Any],
     grad_channel: Tensor | None,
     grad_spatial: Tensor | None,
     options: Options,
@@ -238,12 +242,13 @@ def _differentiable_gradient(
 ) -> list[Tensor | None]:
     """The same gradients with a graph: those of the reference, which is run again for it."""
     # Aliases, so that a gradient is that through this argument alone where inputs depend on each other.
-    x, *weights = (None if t is None else t.view_as(t) for t in inputs)
-    wanted = [t for t, needed in zip((x, *weights), needs, strict=True) if needed]
-    spatial = None if grad_spatial is None else SpatialBranch(*weights[:2], options.spatial_scale)
+    aliases: list[Any] = [None if t is None else t.view_as(t) for t in inputs]
+    x, *weights = aliases
+    spatial = None if grad_spatial is None else SpatialBranch(weights[0], weights[1], options.spatial_scale)
     channel = None if grad_channel is None else ChannelBranch(*weights[2:])
     outputs = [t for t in _reference(x, spatial, channel, *options[1:]) if t is not None]
     cotangents = [t for t in (grad_channel, grad_spatial) if t is not None]
+    wanted = [t for t, needed in zip(aliases, needs, strict=True) if needed]
     found = iter(torch.autograd.grad(outputs, wanted, cotangents, create_graph=True, allow_unused=True))
     return [next(found) if needed else None for needed in needs]
 

@@ -4,12 +4,12 @@ Forward, x is read once. `spatial_filters_kernel` multiplies a tile of pixels wi
 the taps while they are in registers and sums the tile's pixels for the pooling; `squeeze_kernel` adds up the tiles' sums, in
 their order, and makes the first matrix product; `channel_filters_kernel` makes the second and normalises.
 
-Each filter is normalised once, where it is made, and not by whoever loads its taps: a neighbourhood of k x k pixels and every
-block of channels would load all K taps again for their mean and deviation, in the backward pass k * k times over.
+Each filter is normalised once, where it is made, and not by whoever loads its taps: for their mean and deviation every block
+of channels would load all K taps once more, in the backward pass once for each of the k * k pixels that a filter reaches.
 """
 
-# Triton types these functions from their calls.
-# mypy: disable-error-code="no-untyped-def"
+# Triton compiles these functions from their syntax; they are not Python to a type checker.
+# mypy: ignore-errors
 
 import triton
 import triton.language as tl
@@ -61,10 +61,7 @@ def spatial_filters_kernel(
     if WIDE:
         n, lanes = n.to(tl.int64), lanes.to(tl.int64)
     i, j = n // width, n % width
-    if FLAT:
-        pixel = n * x_w
-    else:
-        pixel = i * x_h + j * x_w
+    pixel = n * x_w if FLAT else i * x_h + j * x_w
     x += b * x_b
     m = tl.arange(0, HEAD_LANES * TAP_LANES)
     head, tap = m // TAP_LANES, m % TAP_LANES

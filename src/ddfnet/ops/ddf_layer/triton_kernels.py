@@ -18,6 +18,7 @@ from ddfnet.ops.ddf.triton_kernels import _Launch
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # float64 has no matrix instructions everywhere
 
+_MISSING = triton_kernels._missing()  # asked here: the compiler can't look into it
 _MOST_LANES = 128  # of a pixel's spatial filters
 _PROGRAMS = 512  # that give each multiprocessor of a large GPU a few
 _NORM_BLOCK = 128
@@ -55,6 +56,10 @@ def unsupported(x: Tensor, kernel_size: int, heads: int) -> str | None:
         return f"it takes float32, float16 and bfloat16, x is {str(x.dtype).removeprefix('torch.')}"
     if math.prod(_lanes(kernel_size, heads)) > _MOST_LANES:
         return f"{heads} heads of {kernel_size}x{kernel_size} taps are too many for its tiles"
+    if x.device.type in ("cuda", "xpu"):
+        return _MISSING
+    if torch.compiler.is_compiling():  # which can't see whether there is an interpreter
+        return f"compiled, it runs on CUDA, ROCm and XPU devices, x is on {x.device.type}"
     return triton_kernels.unsupported_device(x)
 
 
@@ -157,7 +162,7 @@ def _plan(
     batch, channels, height, width = shape
     pooling = squeeze_weight is not None
     head_lanes, tap_lanes = _lanes(o.kernel_size, o.heads) if spatial else (1, 16)
-    pixels = 128 if head_lanes * tap_lanes <= 32 else 64
+    pixels = min(128, 4096 // (head_lanes * tap_lanes))
     while pixels > 16 and batch * -(-height * width // pixels) < _PROGRAMS:
         pixels //= 2
     block = 32 if pixels > 64 else 64
@@ -185,7 +190,7 @@ def _plan(
         (16, 64, 16),
     )
     _, tap_lanes = _lanes(o.kernel_size, 1)
-    per_program = max(1, 128 // tap_lanes)
+    per_program = max(1, 64 // tap_lanes)
     blocks = -(-filters // per_program)
     channel = _Launch(
         channel_filters_kernel,
@@ -198,7 +203,12 @@ def _plan(
 
 @lru_cache(maxsize=1024)
 def _plan_norm(
-    shape: tuple[int, ...], grad: tuple[int, ...], unit: tuple[int, ...], raw: tuple[int, ...], fixed: bool, scale: float
+    shape: tuple[int, ...],
+    grad: tuple[int, ...],
+    unit: tuple[int, ...],
+    raw: tuple[int, ...],
+    fixed: bool,
+    scale: float,
 ) -> _Launch:
     from ddfnet.ops.ddf_layer.triton_filters import norm_backward_kernel
 
