@@ -23,7 +23,7 @@ class PooledConv2d(nn.Conv2d):
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias).unflatten(1, (self.out_channels, 1, 1))
 
 
-_PLAIN = (nn.Conv2d, nn.AdaptiveAvgPool2d, PooledConv2d, nn.ReLU, FilterNorm)
+_PLAIN = (nn.Sequential, nn.Conv2d, nn.AdaptiveAvgPool2d, PooledConv2d, nn.ReLU, FilterNorm)
 
 
 def check_positive(**options: int) -> None:
@@ -108,7 +108,7 @@ def is_plain(branch: nn.Sequential | None) -> bool:
         type(module) in _PLAIN
         and not (module._forward_hooks or module._forward_pre_hooks)
         and not (module._backward_hooks or module._backward_pre_hooks)
-        for module in branch
+        for module in (branch, *branch)
     )
 
 

@@ -154,11 +154,11 @@ def layer_is_prediction_and_ddf() -> None:
 
 
 def hooks_are_served() -> None:
-    layer, x = layer_of(4), input_of(1, 4, 3, 4)
-    seen = []
-    layer.spatial_branch[0].register_forward_hook(lambda *_: seen.append("hook"))
-    layer.filters(x)
-    check(seen == ["hook"], "a hook was not called")
+    for part in (lambda layer: layer.spatial_branch[0], lambda layer: layer.channel_branch):
+        layer, seen = layer_of(4), []
+        part(layer).register_forward_hook(lambda *_, seen=seen: seen.append("hook"))
+        layer.filters(input_of(1, 4, 3, 4))
+        check(seen == ["hook"], "a hook was not called")
 
 
 def second_derivatives() -> None:
@@ -200,15 +200,18 @@ def transforms_take_the_reference() -> None:
 
 
 def compiles_to_one_graph() -> None:
-    layer, x = layer_of(4), input_of(1, 4, 3, 4)
-    parameters = [x, *layer.parameters()]
-    results = []
+    """For all sizes, with the outputs and gradients of eager."""
+    layer = layer_of(4)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=True)
     with patch.object(triton_kernels, "unsupported", lambda *_: None):  # as on a GPU
-        for run in (layer, torch.compile(layer, backend="aot_eager", fullgraph=True)):
-            y = run(x)
-            results.append((y, *torch.autograd.grad(y.square().sum(), parameters)))
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b)
+        for number, size in enumerate(((2, 4, 3, 5), (3, 4, 4, 3))):
+            x, results = input_of(*size), []
+            for run in (layer, compiled):
+                with torch._dynamo.config.patch(error_on_recompile=number > 0):
+                    y = run(x)
+                results.append((y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])))
+            for a, b in zip(*results, strict=True):
+                torch.testing.assert_close(a, b)
 
 
 def flops_are_those_of_the_modules() -> None:

@@ -82,10 +82,10 @@ def spatial_filters_kernel(
     if PREDICTS:
         raw += tl.load(bias + row, is_row, other=0).to(tl.float32)[None, :]
         unit, deviation = normalised(raw, HEAD_LANES, TAPS, TAP_LANES)
-        p, q = i // STRIDE, j // STRIDE
+        p, q = (i // STRIDE).to(tl.int64), j // STRIDE
         rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-        heads = tl.arange(0, HEAD_LANES)[None, :, None]
-        taps = tl.arange(0, TAP_LANES)[None, None, :]
+        heads = tl.arange(0, HEAD_LANES)[None, :, None].to(tl.int64)
+        taps = tl.arange(0, TAP_LANES)[None, None, :].to(tl.int64)
         here = (inside & (i % STRIDE == 0) & (j % STRIDE == 0))[:, None, None] & (heads < HEADS)
         place = spatial + b * spatial_b + (p * spatial_h + q * spatial_w)[:, None, None]
         place += heads * spatial_g + taps * spatial_t
