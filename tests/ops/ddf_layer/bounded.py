@@ -6,12 +6,28 @@ adds at most n u sum|terms|. Twice that, eps, is taken, which covers an implemen
 `prediction` is the definition (Eq. 3 and Sec. 3.2) and its derivatives by hand; nothing of it comes from `ddfnet`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 EPS = torch.finfo(torch.float32).eps
+
+
+@contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """Convolutions and matrix products of float32 in "ieee" or "tf32"."""
+    flags = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    before = [each.fp32_precision for each in flags]
+    try:
+        for each in flags:
+            each.fp32_precision = precision
+        yield
+    finally:
+        for each, value in zip(flags, before, strict=True):
+            each.fp32_precision = value
 
 
 @dataclass
@@ -21,7 +37,7 @@ class Bounded:
 
     @classmethod
     def exact(cls, value: Tensor) -> "Bounded":
-        value = value.detach().double()
+        value = value.detach().double().cpu()
         return cls(value, torch.zeros_like(value))
 
     def __add__(self, other: "Bounded") -> "Bounded":
@@ -84,7 +100,7 @@ class Bounded:
 
     def excess(self, got: Tensor) -> float:
         """By how many times its bound the worst element of `got` is off; fine up to 1."""
-        off = (got.detach().double().reshape(self.value.shape) - self.value).abs()
+        off = (got.detach().double().cpu().reshape(self.value.shape) - self.value).abs()
         return float((off / self.error.clamp_min(1e-300)).max()) if off.numel() else 0.0
 
 

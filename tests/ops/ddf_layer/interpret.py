@@ -68,10 +68,12 @@ def within_bounds(
     memory_format: torch.memory_format = PLANE,
     branches: str = "both",
     gap: bool = False,
+    device: str = "cpu",
     **options: int,
 ) -> None:
     """Filters and all gradients are off by no more than rounding can explain."""
-    layer, x = layer_of(shape[1], branches, **options), input_of(*shape, memory_format=memory_format)
+    layer = layer_of(shape[1], branches, **options).to(device)
+    x = input_of(*shape, memory_format=memory_format).detach().to(device).requires_grad_()
     if gap:
         x = torch.cat([x.detach()] * 2, 3)[..., : shape[3]].requires_grad_()
         check(x.stride(2) != shape[3] * x.stride(3), "rows of x follow each other")

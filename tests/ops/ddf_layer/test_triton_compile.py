@@ -10,6 +10,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 from tests.ops.ddf.backends import MEMORY_FORMATS
 from tests.ops.ddf.triton_compile import TARGETS, Usage, compile_for, launches
+from tests.ops.ddf_layer.bounded import float32_products
 
 from ddfnet.ops.ddf_layer import triton_kernels
 from ddfnet.ops.ddf_layer.triton_kernels import Options
@@ -65,16 +66,16 @@ def test_amd() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tf32", [True, False], ids=["tf32", "ieee"])
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: f"k{o.kernel_size}-s{o.stride}-g{o.heads}")
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_default_fits(target: str, options: Options, tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for flags in (torch.backends.cudnn.conv, torch.backends.cuda.matmul):
-        monkeypatch.setattr(flags, "fp32_precision", "tf32" if tf32 else "ieee")
+def test_every_default_fits(target: str, options: Options, precision: str) -> None:
     over = {}
-    dtypes = (torch.float32, torch.bfloat16) if tf32 else (torch.float32,)
+    dtypes = (torch.float32, torch.bfloat16) if precision == "tf32" else (torch.float32,)
     for shape, dtype, memory_format in itertools.product(SHAPES, dtypes, MEMORY_FORMATS):
-        for name, usage in usages(target, shape, dtype, memory_format, options):
+        with float32_products(precision):
+            found = usages(target, shape, dtype, memory_format, options)
+        for name, usage in found:
             if usage.spilled:
                 over[name, shape, dtype, memory_format] = usage.registers, usage.spilled
     assert over == {}

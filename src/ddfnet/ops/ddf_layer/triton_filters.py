@@ -31,8 +31,8 @@ def normalised(raw, FILTERS: tl.constexpr, TAPS: tl.constexpr, TAP_LANES: tl.con
     centred = tl.where(is_tap, taps - tl.sum(taps, axis=2, keep_dims=True) / TAPS, 0.0)
     variance = tl.sum(centred * centred, axis=2, keep_dims=True) / (TAPS - 1)
     # NaN stays NaN, in a variance as in a filter.
-    std = tl.sqrt(tl.maximum(variance, TINY, propagate_nan=tl.PropagateNan.ALL))
-    return centred / (std + EPS), std
+    std = tl.sqrt_rn(tl.maximum(variance, TINY, propagate_nan=tl.PropagateNan.ALL))
+    return centred * tl.div_rn(1.0, std + EPS), std
 
 
 @triton.jit(do_not_specialize=["height", "parts"])
@@ -192,6 +192,7 @@ def norm_backward_kernel(
     unit += b * unit_b + n * unit_n + p * unit_h + q * unit_w
     grad_raw += b * raw_b + n * raw_n + p * raw_h + q * raw_w
     deviation = tl.load(std + place, inside, other=1)
+    inverse = tl.div_rn(1.0, deviation + EPS)
     units, terms = (), ()
     along = tl.zeros([BLOCK], tl.float32)
     for t in tl.static_range(TAPS):
@@ -204,11 +205,11 @@ def norm_backward_kernel(
             h *= SCALE
         along += h * u
         units, terms = units + (u,), terms + (h,)
-    along /= (TAPS - 1) * deviation
+    along = tl.div_rn(along, (TAPS - 1) * deviation)
     mean = tl.zeros([BLOCK], tl.float32)
     for t in tl.static_range(TAPS):
-        mean += terms[t] / (deviation + EPS) - units[t] * along
+        mean += terms[t] * inverse - units[t] * along
     mean /= TAPS
     for t in tl.static_range(TAPS):
-        result = terms[t] / (deviation + EPS) - units[t] * along - mean
+        result = terms[t] * inverse - units[t] * along - mean
         tl.store(grad_raw + t * raw_t, result.to(grad_raw.dtype.element_ty), inside)
