@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ddfnet.nn.filter_norm import Affine, FilterKind, FilterNorm
 from ddfnet.ops.ddf.api import Backend
 from ddfnet.ops.ddf.checks import Combine
+from ddfnet.ops.ddf_layer.api import ChannelBranch, SpatialBranch
 
 Norm = Literal["filter", "sigmoid", "batch", "none"]
 Branches = Literal["both", "spatial", "channel"]
@@ -20,6 +21,9 @@ class PooledConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias).unflatten(1, (self.out_channels, 1, 1))
+
+
+_PLAIN = (nn.Sequential, nn.Conv2d, nn.AdaptiveAvgPool2d, PooledConv2d, nn.ReLU, FilterNorm)
 
 
 def check_positive(**options: int) -> None:
@@ -100,6 +104,33 @@ def channel_branch(
         PooledConv2d(squeezed, filters * kernel_size**2, 1, **factory),
         normalise,
     )
+
+
+def is_plain(branch: nn.Sequential | None) -> bool:
+    """Whether the modules of a branch are those that the DDF layers build, without hooks: nobody sees them skipped."""
+    return branch is None or all(
+        type(module) in _PLAIN
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+        for module in (branch, *branch)
+    )
+
+
+def spatial_parameters(branch: nn.Sequential | None) -> SpatialBranch | None:
+    """What `predict_filters` takes of a spatial branch with filter normalisation, affine="released"."""
+    if branch is None:
+        return None
+    predict, normalise = branch
+    return SpatialBranch(predict.weight, predict.bias, normalise.init_scale)  # type: ignore[arg-type]
+
+
+def channel_parameters(branch: nn.Sequential | None) -> ChannelBranch | None:
+    """Likewise of a channel branch."""
+    if branch is None:
+        return None
+    _, squeeze, _, predict, normalise = branch
+    parameters: Any = squeeze.weight, squeeze.bias, predict.weight, predict.bias, normalise.std
+    return ChannelBranch(*parameters)
 
 
 def check_dtype(x: Tensor, weight: Any, name: str = "x") -> None:

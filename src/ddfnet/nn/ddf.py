@@ -9,15 +9,19 @@ from ddfnet.nn.branches import (
     Branches,
     Norm,
     channel_branch,
+    channel_parameters,
     check_dtype,
     check_options,
     check_positive,
+    is_plain,
     normalisation,
     repr_options,
+    spatial_parameters,
 )
 from ddfnet.nn.filter_norm import Affine, FilterNorm
 from ddfnet.ops.ddf.api import Backend, ddf
 from ddfnet.ops.ddf.checks import Combine
+from ddfnet.ops.ddf_layer.api import predict_filters, unsupported
 
 
 class DDF(nn.Module):
@@ -110,14 +114,31 @@ class DDF(nn.Module):
             nn.init.zeros_(self.bias)
 
     def filters(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The normalised filters predicted for `x`: channel (B, C, k, k), spatial (B, G, K, P, Q), in x's dtype."""
+        """The normalised filters predicted for `x`: channel (B, C, k, k), spatial (B, G, K, P, Q).
+
+        In x's dtype, or in autocast's where the branches are run as one (`ddfnet.ops.ddf_layer`).
+        """
         k = self.kernel_size
+        if self._runs_as_one(x):
+            branches = spatial_parameters(self.spatial_branch), channel_parameters(self.channel_branch)
+            return predict_filters(x, *branches, kernel_size=k, stride=self.stride, heads=self.heads)
         channel_filter = spatial_filter = None
         if self.channel_branch is not None:
             channel_filter = self.channel_branch(x).to(x.dtype).view(x.shape[0], self.channels, k, k)
         if self.spatial_branch is not None:
             spatial_filter = self.spatial_branch(x).to(x.dtype).unflatten(1, (self.heads, k * k))
         return channel_filter, spatial_filter
+
+    def _runs_as_one(self, x: Tensor) -> bool:
+        """Whether the branches can be one call in place of a call of each of their modules."""
+        return (
+            (self.backend == "triton" or (self.backend == "auto" and x.device.type != "cpu"))
+            and self.norm == "filter"
+            and self.affine == "released"
+            and unsupported(x, self.kernel_size, self.heads) is None
+            and is_plain(self.spatial_branch)
+            and is_plain(self.channel_branch)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.channels:

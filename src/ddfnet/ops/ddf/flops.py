@@ -7,7 +7,7 @@ add: 3ncK FLOPs forward and 3ncK for each gradient asked for; with one filter th
 import gc
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -52,35 +52,38 @@ def ddf_backward_flops(grad_shape: Sequence[int], *args: Any, **kwargs: Any) -> 
     return sum(args[-3:]) * ddf_flops(*args, **kwargs)
 
 
-def register() -> None:
-    """Registers the formulas as soon as PyTorch's FLOP counter is there, with the counters already made too.
+def register(formulas: dict[str, Callable[..., int]]) -> None:
+    """Registers formulas, by the names of ops of `torch.ops.ddfnet`, as soon as PyTorch's FLOP counter is there.
+
+    Counters already made get them too.
 
     Importing the counter takes longer than all of ddfnet, so it is not imported for this: a finder on `sys.meta_path`
     waits until someone else does, registers, and is gone.
     """
     if _MODULE in sys.modules:
-        _register_formulas()
+        _register_formulas(formulas)
     else:
-        sys.meta_path.insert(0, _RegisterOnImport())
+        sys.meta_path.insert(0, _RegisterOnImport(formulas))
 
 
-def _register_formulas() -> None:
+def _register_formulas(formulas: dict[str, Callable[..., int]]) -> None:
     from torch.utils.flop_counter import FlopCounterMode, flop_registry, register_flop_formula
 
-    formulas: dict[Any, Any] = {torch.ops.ddfnet.ddf: ddf_flops, torch.ops.ddfnet.ddf_backward: ddf_backward_flops}
-    for op, formula in formulas.items():
+    ops: dict[Any, Any] = {getattr(torch.ops.ddfnet, name): formula for name, formula in formulas.items()}
+    for op, formula in ops.items():
         register_flop_formula(op)(formula)
     # A counter copies the registry when it is made, and would count 0 for an op that came later. Nothing lists the counters
     # there are but the garbage collector: an instance refers to its class.
     for found in gc.get_referrers(FlopCounterMode, *FlopCounterMode.__subclasses__()):
         if isinstance(found, FlopCounterMode):
-            found.flop_registry |= {op: flop_registry[op] for op in formulas}
+            found.flop_registry |= {op: flop_registry[op] for op in ops}
 
 
 class _RegisterOnImport:
     """Finds only the FLOP counter's module, with the ordinary loader, and registers the formulas once it has run."""
 
-    def __init__(self) -> None:
+    def __init__(self, formulas: dict[str, Callable[..., int]]) -> None:
+        self.formulas = formulas
         self.searching = False
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -96,7 +99,7 @@ class _RegisterOnImport:
         def run_and_register(module: ModuleType) -> None:
             run(module)
             sys.meta_path.remove(self)
-            _register_formulas()
+            _register_formulas(self.formulas)
 
         spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
         return spec

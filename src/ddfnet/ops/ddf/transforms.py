@@ -37,7 +37,7 @@ def differentiable(x: Tensor, channel_filter: Tensor | None, spatial_filter: Ten
     """`torch.ops.ddfnet.ddf`, differentiable under every transform."""
     # Cast before the inputs are saved: the op's own autocast rule comes too late for that.
     inputs = autocast_inputs(x, channel_filter, spatial_filter) if torch._C._is_any_autocast_enabled() else None
-    if torch.compiler.is_compiling() and _is_transformed():
+    if torch.compiler.is_compiling() and is_transformed():
         raise RuntimeError(
             f"backend {options[-1]!r} can't serve this call: transforms of torch.func inside torch.compile need "
             "'reference', which 'auto' takes there"
@@ -51,10 +51,10 @@ def needs_reference() -> bool:
     if not torch.compiler.is_compiling():
         return False
     # torch.onnx is loaded at its first use, which takes longer than a call may: ask it only when something is exported.
-    return _is_transformed() or (torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export())
+    return is_transformed() or (torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export())
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Whether a transform of `torch.func` or a dual level is in force."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
@@ -71,7 +71,7 @@ def _call(name: str, *args: Any) -> Any:
     if torch.compiler.is_compiling():
         return _op(name)(*args)
     # Asked first: forward-mode derivatives are taken under no_grad too.
-    if _is_transformed():
+    if is_transformed():
         return (_TransformedForward if name == "ddf" else _TransformedBackward).apply(*args)
     asked = torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
     if asked and not torch._C._is_tracing():  # torch.jit.trace records the op, not the function around it

@@ -34,6 +34,11 @@ _SUM_BLOCK = 256
 
 def unsupported(x: Tensor, g: Geometry) -> str | None:
     """Why this kernel can't serve the call, or None."""
+    return unsupported_device(x)
+
+
+def unsupported_device(x: Tensor) -> str | None:
+    """Why no Triton kernel can run where `x` is, or None."""
     if x.device.type not in ("cuda", "xpu") and not (x.device.type == "cpu" and _interpreted()):
         return f"it runs on CUDA, ROCm and XPU devices, x is on {x.device.type}"
     return _missing()

@@ -1,0 +1,225 @@
+"""The filter prediction on GPUs (CUDA, ROCm, XPU): the host's side of `triton_filters.py`.
+
+As in `ops/ddf/triton_kernels.py`, whose launches these are: Triton is imported at the first call, tiles follow from sizes by
+rule, launches are planned once, and sums over tiles are taken in one order, so that results repeat bit for bit.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ddfnet.ops.ddf import triton_kernels
+from ddfnet.ops.ddf.checks import memory_format_of
+from ddfnet.ops.ddf.triton_kernels import _Launch
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # float64 has no matrix instructions everywhere
+
+_MISSING = triton_kernels._missing()  # asked here: the compiler can't look into it
+_MOST_LANES = 128  # of a pixel's spatial filters
+_PROGRAMS = 512  # that give each multiprocessor of a large GPU a few
+_NORM_BLOCK = 128
+_LEAST_WIDE = 2**31  # offsets within a sample that pass 32 bits
+
+
+class Options(NamedTuple):
+    """What the tensors do not say."""
+
+    spatial_scale: float
+    kernel_size: int  # k
+    stride: int  # s, of the spatial branch
+    heads: int  # G
+
+    @property
+    def taps(self) -> int:
+        return self.kernel_size**2
+
+
+class Outputs(NamedTuple):
+    """What is predicted, then what the backward pass needs; empty where a branch is missing."""
+
+    channel_filter: Tensor  # (B, C, k, k)
+    spatial_filter: Tensor  # (B, G, K, P, Q)
+    pooled: Tensor  # (B, C)
+    hidden: Tensor  # (B, S), between the two matrices
+    channel_unit: Tensor  # (B, C, K), normalised without the learned scale, in float32
+    channel_std: Tensor  # (B, C), of the raw filters, in float32
+    spatial_std: Tensor  # (B, G, P, Q), likewise
+
+
+def unsupported(x: Tensor, kernel_size: int, heads: int) -> str | None:
+    """Why these kernels can't predict filters from `x`, or None."""
+    if x.dtype not in DTYPES:
+        return f"it takes float32, float16 and bfloat16, x is {str(x.dtype).removeprefix('torch.')}"
+    if math.prod(_lanes(kernel_size, heads)) > _MOST_LANES:
+        return f"{heads} heads of {kernel_size}x{kernel_size} taps are too many for its tiles"
+    if x.device.type in ("cuda", "xpu"):
+        return _MISSING
+    if torch.compiler.is_compiling():  # which can't see whether there is an interpreter
+        return f"compiled, it runs on CUDA, ROCm and XPU devices, x is on {x.device.type}"
+    return triton_kernels.unsupported_device(x)
+
+
+def outputs(x: Tensor, spatial: bool, squeezed: int | None, filters: int, options: Options) -> Outputs:
+    """The tensors that a call fills, with or without the branches.
+
+    Args:
+        squeezed: S, or None without the channel branch, whose filters are `filters`, C.
+    """
+    batch, channels, height, width = x.shape
+    k, s, heads = options.kernel_size, options.stride, options.heads
+    rows, columns = (height + s - 1) // s, (width + s - 1) // s
+    exact: dict[str, Any] = {"dtype": torch.float32, "device": x.device}
+    none = x.new_empty(0)
+    spatial_filter = spatial_std = pooled = hidden = channel_filter = channel_unit = channel_std = none
+    if spatial:
+        own: dict[str, Any] = {"dtype": x.dtype, "device": x.device, "memory_format": memory_format_of(x)}
+        spatial_filter = torch.empty((batch, heads * k * k, rows, columns), **own).unflatten(1, (heads, k * k))
+        spatial_std = torch.empty(batch, heads, rows, columns, **exact)
+    if squeezed is not None:
+        pooled, hidden = x.new_empty(batch, channels), x.new_empty(batch, squeezed)
+        channel_filter = x.new_empty(batch, filters, k, k)
+        channel_unit = torch.empty(batch, filters, k * k, **exact)
+        channel_std = torch.empty(batch, filters, **exact)
+    return Outputs(channel_filter, spatial_filter, pooled, hidden, channel_unit, channel_std, spatial_std)
+
+
+def predict(
+    x: Tensor,
+    spatial: tuple[Tensor, Tensor] | None,
+    channel: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None,
+    options: Options,
+) -> Outputs:
+    """Both kinds of filters of `x`.
+
+    Args:
+        spatial: weight (G*K, C, 1, 1) and bias (G*K,), or None.
+        channel: weight (S, C, 1, 1) and bias (S,), weight (C*K, S, 1, 1) and bias (C*K,), scale (C*K,), or None.
+    """
+    squeezed, filters = (channel[0].shape[0], channel[2].shape[0] // options.taps) if channel else (None, 0)
+    out = outputs(x, spatial is not None, squeezed, filters, options)
+    if not x.numel():
+        return out
+    weights = (*(spatial or (None,) * 2), *(channel or (None,) * 5))
+    plan = _plan(
+        *(tuple(x.shape), x.stride(), options, out.spatial_filter.stride() if spatial else None),
+        *(None if w is None else (w.shape[0], *w.stride()[:2]) for w in weights),
+        torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
+        torch.backends.cuda.matmul.fp32_precision == "tf32",
+    )
+    sums = x.new_empty(x.shape[0], plan.parts, x.shape[1], dtype=torch.float32) if channel else None
+    weight, bias, *rest = weights
+    plan.spatial.run((x, weight, bias, out.spatial_filter, out.spatial_std, sums))
+    if plan.squeeze is not None and plan.channel is not None:
+        squeeze_weight, squeeze_bias, *rest = rest
+        plan.squeeze.run((sums, squeeze_weight, squeeze_bias, out.pooled, out.hidden))
+        plan.channel.run((out.hidden, *rest, out.channel_filter, out.channel_unit, out.channel_std))
+    return out
+
+
+def norm_backward(
+    grad: Tensor, unit: Tensor, std: Tensor, scale: Tensor | None, fixed_scale: float
+) -> tuple[Tensor, Tensor]:
+    """The gradients of the raw filters and, one for each sample, of `scale`, from that of the normalised filters.
+
+    Args:
+        grad: (B, N, K) or (B, N, K, P, Q).
+        unit: like `grad`, normalised with scale 1 where there is a `scale` (N*K,), with `fixed_scale` else.
+        std: of the raw filters, (B, N) or (B, N, P, Q), contiguous.
+    """
+    grad_raw = torch.empty_like(unit, dtype=grad.dtype)
+    grad_scale = unit.new_empty(0) if scale is None else torch.empty_like(unit)
+    if unit.numel():
+        _plan_norm(tuple(unit.shape), grad.stride(), unit.stride(), grad_raw.stride(), scale is None, fixed_scale).run(
+            (grad, unit, std, scale, grad_raw, grad_scale)
+        )
+    return grad_raw, grad_scale
+
+
+@dataclass(frozen=True)
+class _Plan:
+    spatial: _Launch
+    squeeze: _Launch | None
+    channel: _Launch | None
+    parts: int  # tiles of a sample, each with sums of its own
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    o: Options,
+    spatial: tuple[int, ...] | None,
+    *weights: Any,
+) -> _Plan:
+    from ddfnet.ops.ddf_layer.triton_filters import channel_filters_kernel, spatial_filters_kernel, squeeze_kernel
+
+    # Of each weight its rows and strides; None without its branch.
+    weight, _, squeeze_weight, _, channel_weight, _, _, conv_tf32, matmul_tf32 = weights
+    batch, channels, height, width = shape
+    pooling = squeeze_weight is not None
+    head_lanes, tap_lanes = _lanes(o.kernel_size, o.heads) if spatial else (1, 16)
+    pixels = min(128, 4096 // (head_lanes * tap_lanes))
+    while pixels > 16 and batch * -(-height * width // pixels) < _PROGRAMS:
+        pixels //= 2
+    block = 32 if pixels > 64 else 64
+    parts = -(-height * width // pixels)
+    farthest = sum(step * (size - 1) for size, step in zip(shape[1:], strides[1:], strict=True))
+    spatial_launch = _Launch(
+        spatial_filters_kernel,
+        (batch * parts, 1, 1),
+        (channels, height, width, parts, *strides, *(weight or (0, 0, 0))[1:], *(spatial or (0,) * 5)),
+        (
+            *(o.spatial_scale, o.taps, o.heads, o.stride, spatial is not None, pooling),
+            *(pixels, block, head_lanes, tap_lanes),
+            *(strides[2] == width * strides[3], farthest + (pixels + block) * max(strides) >= _LEAST_WIDE),
+            "tf32" if conv_tf32 else "ieee",
+        ),
+    )
+    if not pooling:
+        return _Plan(spatial_launch, None, None, parts)
+    squeezed, filters = squeeze_weight[0], channel_weight[0] // o.taps
+    blocks = -(-squeezed // 16)
+    squeeze = _Launch(
+        squeeze_kernel,
+        (batch * blocks, 1, 1),
+        (channels, squeezed, parts, height * width, blocks, *squeeze_weight[1:]),
+        (16, 64, 16),
+    )
+    _, tap_lanes = _lanes(o.kernel_size, 1)
+    per_program = max(1, 64 // tap_lanes)
+    blocks = -(-filters // per_program)
+    channel = _Launch(
+        channel_filters_kernel,
+        (-(-batch // 16) * blocks, 1, 1),
+        (batch, filters, squeezed, blocks, *channel_weight[1:]),
+        (o.taps, 16, per_program, tap_lanes, 32, "tf32" if matmul_tf32 else "ieee"),
+    )
+    return _Plan(spatial_launch, squeeze, channel, parts)
+
+
+@lru_cache(maxsize=1024)
+def _plan_norm(
+    shape: tuple[int, ...],
+    grad: tuple[int, ...],
+    unit: tuple[int, ...],
+    raw: tuple[int, ...],
+    fixed: bool,
+    scale: float,
+) -> _Launch:
+    from ddfnet.ops.ddf_layer.triton_filters import norm_backward_kernel
+
+    batch, filters, taps, height, width = (*shape, 1, 1)[:5]
+    count = batch * filters * height * width
+    steps = ((*own, 0, 0)[:5] for own in (grad, unit, raw))
+    numbers = (count, filters, height, width, *(step for own in steps for step in own))
+    constants = (scale, scale if fixed else 1.0, taps, _NORM_BLOCK)
+    return _Launch(norm_backward_kernel, (-(-count // _NORM_BLOCK), 1, 1), numbers, constants)
+
+
+def _lanes(kernel_size: int, heads: int) -> tuple[int, int]:
+    """Powers of two that hold the heads and the taps of each, the latter at least the 16 of a matrix instruction."""
+    return 1 << (heads - 1).bit_length(), max(16, 1 << (kernel_size**2 - 1).bit_length())
