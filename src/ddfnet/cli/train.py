@@ -23,7 +23,8 @@ def main(argv: list[str]) -> int:
         "       ddfnet train --resume RUN",
         f"Trains by a recipe (default: {DEFAULT}) and scores the best epoch once, on the test images. "
         "Options of the network and its training: `ddfnet train --model.help=ddfnet.tasks.classification.Classification`; "
-        "of the data: `ddfnet train --data.help=ddfnet.tasks.classification.ClassificationData`.",
+        "of the data: `ddfnet train --data.help=ddfnet.tasks.classification.ClassificationData`; of detectors: "
+        "`ddfnet.tasks.detection.Detection` and `ddfnet.tasks.detection_data.DetectionData`.",
     )
     parser.add_argument("--run", type=Path, default=None, help="folder of the run (default: a new one below runs/)")
     parser.add_argument("--resume", metavar="RUN", help="goes on with the run in this folder; takes no other option")
@@ -46,25 +47,25 @@ def main(argv: list[str]) -> int:
             )
     else:
         config = parser.parse_args(with_recipe(argv, DEFAULT))
-        network = config.model.init_args.get("network", "run")
-        path = config.pop("run") or _new_folder(Path("runs"), f"{network}-seed{config.seed}")
-        if path.exists() and not path.is_dir():
+        path = config.pop("run")
+        if path is not None and path.exists() and not path.is_dir():
             raise FileExistsError(f"{path}: expected a folder for the run, found a file")
-        if RunFolder(path).begun:
+        if path is not None and RunFolder(path).begun:
             raise FileExistsError(
                 f"{path}: holds a run; go on with it by `ddfnet train --resume {path}`, or take another"
             )
-        folder = RunFolder(path)
 
     config.pop("run", None)
     config.pop("resume", None)
     model, data, trainer_options = instantiate(parser, config)
+    if resumed is None:
+        folder = RunFolder(path or _new_folder(Path("runs"), f"{model.name}-seed{config.seed}"))
     prepare(model, data, config.seed)  # before the folder is made: what can't be trained leaves nothing behind
     if resumed is None:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.config, f"# {' '.join(command.split())}\n{parser.dump(config)}")
         console.print(
-            f"Training [bold]{network}[/bold], seed {config.seed}, in [bold]{folder.path}[/bold]", soft_wrap=True
+            f"Training [bold]{model.name}[/bold], seed {config.seed}, in [bold]{folder.path}[/bold]", soft_wrap=True
         )
     try:
         summary = train(

@@ -55,6 +55,7 @@ class Classification(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.name = network
 
     def build(self, data: "ClassificationData") -> None:
         """Builds the network for the classes and channels of `data` (once)."""

@@ -66,7 +66,9 @@ def train(
     """Trains `model` on `data` from where `folder` stands, tests the best epoch once and returns the summary written.
 
     Args:
-        model: a LightningModule with `build(data)`, `describe(data)`, `draw(data, folder)` and `monitor`.
+        model: a LightningModule with `name`, `monitor` (what the best epoch is chosen by, "epoch" for the last one),
+            `build(data)`, `describe(data)` and `draw(data, folder)`; its test scores are logged as `test_...`, the one that
+            counts first, and those of validation as `val_...`.
         data: its LightningDataModule.
         seed: of weights, order and augmentation.
         command: what the user typed, for the summary.
@@ -95,6 +97,7 @@ def train(
         **scores,
         **{name: value for name, value in best.items() if name.startswith("val_")},
         "best_epoch": best["epoch"] + 1,
+        "chosen": "the last" if model.monitor[0] == "epoch" else "the best",
         "epochs": epochs,
         "seed": seed,
         **model.describe(data),
@@ -152,7 +155,7 @@ def describe_device(trainer: lightning.Trainer) -> str:
 
 def versions() -> dict[str, str]:
     """Of what a result depends on."""
-    packages = ("torch", "pytorch-lightning", "timm", "numba")
+    packages = ("torch", "torchvision", "pytorch-lightning", "timm", "numba")
     found = {"ddfnet": ddfnet.__version__, "python": platform.python_version()}
     for package in packages:
         try:
