@@ -17,15 +17,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ddfnet.nn.ddf import DDF
+    from ddfnet.nn.ddf_up import DDFUp
     from ddfnet.nn.filter_norm import FilterNorm
     from ddfnet.nn.replace import replace_conv2d
     from ddfnet.ops.ddf.api import ddf
     from ddfnet.ops.ddf_up.api import ddf_up
 
-__all__ = ["DDF", "FilterNorm", "ddf", "ddf_up", "replace_conv2d"]
+__all__ = ["DDF", "DDFUp", "FilterNorm", "ddf", "ddf_up", "replace_conv2d"]
 
 _HOMES = {
     "DDF": "ddfnet.nn.ddf",
+    "DDFUp": "ddfnet.nn.ddf_up",
     "FilterNorm": "ddfnet.nn.filter_norm",
     "ddf": "ddfnet.ops.ddf.api",
     "ddf_up": "ddfnet.ops.ddf_up.api",

@@ -1,7 +1,34 @@
-"""Floor 3: networks. Importing this package registers them with `timm.create_model`."""
+"""Floor 3: networks. Importing this package registers the ResNets with `timm.create_model`.
+
+Detectors and what they are made of are loaded at first use: they need torchvision's, which takes its time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ddfnet.models import resnet  # noqa: F401 - registers the networks
 from ddfnet.models.checkpoints import load_released
 from ddfnet.models.complexity import Complexity, complexity
 
-__all__ = ["Complexity", "complexity", "load_released"]
+if TYPE_CHECKING:
+    from ddfnet.models.faster_rcnn import fasterrcnn_resnet50_fpn_ddf_up
+    from ddfnet.models.fpn import FeaturePyramidNetwork
+
+__all__ = ["Complexity", "FeaturePyramidNetwork", "complexity", "fasterrcnn_resnet50_fpn_ddf_up", "load_released"]
+
+_HOMES = {
+    "FeaturePyramidNetwork": "ddfnet.models.fpn",
+    "fasterrcnn_resnet50_fpn_ddf_up": "ddfnet.models.faster_rcnn",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'ddfnet.models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,24 +1,23 @@
 """`DDF`: the decoupled dynamic filter layer, in the place of a k x k convolution with as many channels out as in."""
 
-from typing import Literal, get_args
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddfnet.nn.filter_norm import Affine, FilterKind, FilterNorm
+from ddfnet.nn.branches import (
+    Branches,
+    Norm,
+    channel_branch,
+    check_dtype,
+    check_options,
+    check_positive,
+    normalisation,
+    repr_options,
+)
+from ddfnet.nn.filter_norm import Affine, FilterNorm
 from ddfnet.ops.ddf.api import Backend, ddf
 from ddfnet.ops.ddf.checks import Combine
-
-Norm = Literal["filter", "sigmoid", "batch", "none"]
-Branches = Literal["both", "spatial", "channel"]
-
-
-class _PooledConv2d(nn.Conv2d):
-    """A 1x1 convolution of maps (B, C, 1, 1), as the matrix product that it is: several times faster than as one."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.flatten(1), self.weight.flatten(1), self.bias).unflatten(1, (self.out_channels, 1, 1))
 
 
 class DDF(nn.Module):
@@ -75,29 +74,8 @@ class DDF(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("stride", stride), ("dilation", dilation), ("heads", heads)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: expected an int >= 1, got {value!r}")
-        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size!r}")
-        if norm == "filter" and kernel_size == 1:
-            raise ValueError(
-                "kernel_size: expected 3 or more with norm='filter' (one tap has no standard deviation), got 1"
-            )
-        if channels % heads:
-            raise ValueError(f"heads: expected a divisor of channels = {channels}, got {heads}")
-        if squeeze_ratio <= 0:
-            raise ValueError(f"squeeze_ratio: expected a number > 0, got {squeeze_ratio}")
-        if combine not in ("mul", "add"):
-            raise ValueError(f"combine: expected 'mul' or 'add', got {combine!r}")
-        if norm not in ("filter", "sigmoid", "batch", "none"):
-            raise ValueError(f"norm: expected 'filter', 'sigmoid', 'batch' or 'none', got {norm!r}")
-        if branches not in ("both", "spatial", "channel"):
-            raise ValueError(f"branches: expected 'both', 'spatial' or 'channel', got {branches!r}")
-        if affine not in ("released", "paper"):
-            raise ValueError(f"affine: expected 'released' or 'paper', got {affine!r}")
-        if backend not in get_args(Backend):
-            raise ValueError(f"backend: expected one of {', '.join(map(repr, get_args(Backend)))}, got {backend!r}")
+        check_positive(channels=channels, stride=stride, dilation=dilation, heads=heads)
+        check_options(channels, kernel_size, heads, squeeze_ratio, combine, norm, branches, affine, backend)
         self.channels = channels
         self.kernel_size = kernel_size
         self.stride = stride
@@ -110,28 +88,17 @@ class DDF(nn.Module):
         self.affine = affine
         self.backend: Backend = backend
 
-        def normalise(filters: int, kind: FilterKind) -> nn.Module:
-            if norm == "filter":
-                return FilterNorm(filters, kernel_size, kind=kind, affine=affine, device=device, dtype=dtype)
-            if norm == "batch":
-                return nn.BatchNorm2d(filters * taps, device=device, dtype=dtype)
-            return nn.Sigmoid() if norm == "sigmoid" else nn.Identity()
-
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         taps = kernel_size**2
-        squeezed = max(1, int(squeeze_ratio * channels))
         self.spatial_branch: nn.Sequential | None = None
         self.channel_branch: nn.Sequential | None = None
         if branches != "channel":
-            predict = nn.Conv2d(channels, heads * taps, 1, stride=stride, device=device, dtype=dtype)
-            self.spatial_branch = nn.Sequential(predict, normalise(heads, "spatial"))
+            predict = nn.Conv2d(channels, heads * taps, 1, stride=stride, **factory)
+            normalise = normalisation(norm, heads, kernel_size, "spatial", affine=affine, **factory)
+            self.spatial_branch = nn.Sequential(predict, normalise)
         if branches != "spatial":
-            self.channel_branch = nn.Sequential(
-                nn.AdaptiveAvgPool2d(1),
-                _PooledConv2d(channels, squeezed, 1, device=device, dtype=dtype),
-                nn.ReLU(inplace=True),
-                _PooledConv2d(squeezed, channels * taps, 1, device=device, dtype=dtype),
-                normalise(channels, "channel"),
-            )
+            normalise = normalisation(norm, channels, kernel_size, "channel", affine=affine, **factory)
+            self.channel_branch = channel_branch(channels, channels, kernel_size, squeeze_ratio, normalise, **factory)
         self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype)) if bias else None
 
     def reset_parameters(self) -> None:
@@ -156,8 +123,7 @@ class DDF(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise ValueError(f"x: expected (B, {self.channels}, H, W), got {tuple(x.shape)}")
         weight = (self.channel_branch[1] if self.spatial_branch is None else self.spatial_branch[0]).weight  # type: ignore[index]
-        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise TypeError(f"x: expected {weight.dtype}, the layer's dtype, or autocast, got {x.dtype}")
+        check_dtype(x, weight)
         channel_filter, spatial_filter = self.filters(x)
         y = ddf(
             x,
@@ -184,7 +150,7 @@ class DDF(nn.Module):
             "affine": "released",
             "backend": "auto",
         }
-        parts += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
+        parts += repr_options(self, defaults)
         if self.bias is not None:
             parts.append("bias=True")
         return ", ".join(parts)

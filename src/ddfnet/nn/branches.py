@@ -1,0 +1,109 @@
+"""What the DDF layers share: their options, and the branches that predict channel filters and normalise both kinds."""
+
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddfnet.nn.filter_norm import Affine, FilterKind, FilterNorm
+from ddfnet.ops.ddf.api import Backend
+from ddfnet.ops.ddf.checks import Combine
+
+Norm = Literal["filter", "sigmoid", "batch", "none"]
+Branches = Literal["both", "spatial", "channel"]
+Nonlinearity = Literal["relu", "linear"]
+
+
+class PooledConv2d(nn.Conv2d):
+    """A 1x1 convolution of maps (B, C, 1, 1), as the matrix product that it is: several times faster than as one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.flatten(1), self.weight.flatten(1), self.bias).unflatten(1, (self.out_channels, 1, 1))
+
+
+def check_positive(**options: int) -> None:
+    """ValueError, by the option's name, unless each is an int >= 1."""
+    for name, value in options.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: expected an int >= 1, got {value!r}")
+
+
+def check_options(
+    channels: int,
+    kernel_size: int,
+    heads: int,
+    squeeze_ratio: float,
+    combine: Combine,
+    norm: Norm,
+    branches: Branches,
+    affine: Affine,
+    backend: Backend,
+) -> None:
+    """ValueError, by the option's name, where an option that all DDF layers have is not as `DDF` describes it."""
+    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size: expected an odd number, got {kernel_size!r}")
+    if norm == "filter" and kernel_size == 1:
+        raise ValueError(
+            "kernel_size: expected 3 or more with norm='filter' (one tap has no standard deviation), got 1"
+        )
+    if channels % heads:
+        raise ValueError(f"heads: expected a divisor of channels = {channels}, got {heads}")
+    if squeeze_ratio <= 0:
+        raise ValueError(f"squeeze_ratio: expected a number > 0, got {squeeze_ratio}")
+    if combine not in ("mul", "add"):
+        raise ValueError(f"combine: expected 'mul' or 'add', got {combine!r}")
+    if norm not in ("filter", "sigmoid", "batch", "none"):
+        raise ValueError(f"norm: expected 'filter', 'sigmoid', 'batch' or 'none', got {norm!r}")
+    if branches not in ("both", "spatial", "channel"):
+        raise ValueError(f"branches: expected 'both', 'spatial' or 'channel', got {branches!r}")
+    if affine not in ("released", "paper"):
+        raise ValueError(f"affine: expected 'released' or 'paper', got {affine!r}")
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend: expected one of {', '.join(map(repr, get_args(Backend)))}, got {backend!r}")
+
+
+def normalisation(
+    norm: Norm,
+    filters: int,
+    kernel_size: int,
+    kind: FilterKind,
+    *,
+    affine: Affine,
+    nonlinearity: Nonlinearity = "relu",
+    **factory: Any,
+) -> nn.Module:
+    """What normalises N predicted filters of k*k taps each, (B, N*K, ...): the rows of Table 3b."""
+    if norm == "filter":
+        return FilterNorm(filters, kernel_size, kind=kind, affine=affine, nonlinearity=nonlinearity, **factory)
+    if norm == "batch":
+        return nn.BatchNorm2d(filters * kernel_size**2, **factory)
+    return nn.Sigmoid() if norm == "sigmoid" else nn.Identity()
+
+
+def channel_branch(
+    channels: int, filters: int, kernel_size: int, squeeze_ratio: float, normalise: nn.Module, **factory: Any
+) -> nn.Sequential:
+    """Predicts N channel filters, (B, C, H, W) -> (B, N*K, 1, 1); named as in the authors' checkpoints.
+
+    Global average pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU, 1x1 to N*K channels, `normalise`.
+    """
+    squeezed = max(1, int(squeeze_ratio * channels))
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1),
+        PooledConv2d(channels, squeezed, 1, **factory),
+        nn.ReLU(inplace=True),
+        PooledConv2d(squeezed, filters * kernel_size**2, 1, **factory),
+        normalise,
+    )
+
+
+def check_dtype(x: Tensor, weight: Any, name: str = "x") -> None:
+    """TypeError unless `x` has the layer's dtype or autocast will give both one."""
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"{name}: expected {weight.dtype}, the layer's dtype, or autocast, got {x.dtype}")
+
+
+def repr_options(layer: nn.Module, defaults: dict[str, Any]) -> list[str]:
+    """`name=value` of each option of `layer` that is not its default."""
+    return [f"{name}={getattr(layer, name)!r}" for name, value in defaults.items() if getattr(layer, name) != value]
