@@ -43,8 +43,8 @@ class Detection(lightning.LightningModule):
         num_classes: without the background; None takes that of the data; a number must agree with it.
         min_size: images are resized so that their short side has so many pixels,
         max_size: and their long side at most so many.
-        anchor_sizes: side of the square anchors of each level of the pyramid, in pixels of the resized image, the largest map
-            first; None: the detector's own.
+        anchor_sizes: side of the anchors of each level of the pyramid (of the square of their area), the largest map first,
+            in pixels of the resized image; None: the detector's own.
         aspect_ratios: height over width of the anchors.
         network_args: further arguments of the detector, such as `{box_detections_per_img: 300}`.
         optimizer: "sgd" or "adamw".

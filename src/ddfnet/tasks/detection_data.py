@@ -149,7 +149,9 @@ class DetectionData(lightning.LightningDataModule):
 
 
 def _told(split: CocoSplit) -> str:
-    return ", ".join(f"{i} {name}" for i, name in list(zip(split.category_ids, split.classes, strict=True))[:4]) + ", ..."
+    return (
+        ", ".join(f"{i} {name}" for i, name in list(zip(split.category_ids, split.classes, strict=True))[:4]) + ", ..."
+    )
 
 
 def _as_fetched(batch: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -136,6 +137,35 @@ def _draw_boxes(axis: Axes, boxes: Tensor, names: Sequence[str], colour: str) ->
         axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
         background = {"facecolor": colour, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
         axis.text(left, top, name, fontsize=5, va="bottom", clip_on=True, bbox=background)
+
+
+def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Every test score of a study: a dot a run, the mean as a bar across, the spread as a line.
+
+    Args:
+        rows: of `ddfnet.tasks.study.collect`.
+    """
+    scores = [name for name in rows[0] if name.startswith("test_")]
+    recipes = list(dict.fromkeys(row["recipe"] for row in rows))
+    columns = min(3, len(scores))
+    lines = -(-len(scores) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.2 * columns, 3 * lines), squeeze=False, layout="constrained", sharex=True
+    )
+    for axis in axes.flat[len(scores) :]:
+        axis.set_visible(False)
+    for axis, score in zip(axes.flat, scores, strict=False):
+        for place, recipe in enumerate(recipes):
+            found = {row["seed"]: row[score] for row in rows if row["recipe"] == recipe and score in row}
+            mean, spread = found.pop("mean"), found.pop("std", 0.0)
+            axis.errorbar(place, mean, yerr=spread, color="black", marker="_", markersize=18, capsize=4, zorder=1)
+            axis.scatter([place] * len(found), list(found.values()), s=16, color="#0072B2", zorder=2)
+        labels = [recipe.rpartition("/")[2] for recipe in recipes]
+        axis.set_xticks(range(len(recipes)), labels, rotation=25, ha="right", fontsize=8)
+        axis.set_title(score.replace("_", " "), fontsize=9)
+        axis.margins(x=0.1)
+        axis.grid(axis="y", alpha=0.3)
+    _save(figure, path)
 
 
 def _save(figure: Figure, path: Path) -> None:
