@@ -306,7 +306,9 @@ def test_wrong_input() -> None:
     for wrong in (torch.ones(2, 9, 4, 4), torch.ones(8, 4, 4)):
         with pytest.raises(ValueError, match=r"x: expected \(B, 8, H, W\), got \("):
             layer(wrong)
-    with pytest.raises(TypeError, match=r"x: expected torch.float32, the layer's dtype, or autocast, got torch.float64"):
+    with pytest.raises(
+        TypeError, match=r"x: expected torch.float32, the layer's dtype, or autocast, got torch.float64"
+    ):
         layer(x.double())
     with pytest.raises(ValueError, match=r"guide: expected None, since guide_channels is None, got \(2, 8, 4, 4\)"):
         layer(x, x)

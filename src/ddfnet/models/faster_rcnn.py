@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
@@ -100,8 +101,8 @@ def fasterrcnn_resnet50_fpn_ddf_up(
         >>> sorted(model([torch.rand(3, 64, 96)])[0])
         ['boxes', 'labels', 'scores']
     """
-    known = inspect.signature(FasterRCNN.__init__).parameters
-    unknown = [name for name in kwargs if name not in known or name in ("self", "kwargs")]
+    known = {name for kind in (FasterRCNN, GeneralizedRCNNTransform) for name in inspect.signature(kind).parameters}
+    unknown = [name for name in kwargs if name not in known]
     if unknown:  # torchvision passes over them in silence
         raise TypeError(f"{unknown[0]}: expected an argument of torchvision's FasterRCNN, which has none of this name")
     if num_classes is not None and num_classes < 2:

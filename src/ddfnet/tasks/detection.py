@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -239,7 +240,17 @@ class Detection(lightning.LightningModule):
 
 
 def average_precision() -> MeanAveragePrecision:
-    """COCO's scores of boxes, as pycocotools computes them."""
-    metric = MeanAveragePrecision(box_format="xyxy", iou_type="bbox", backend="faster_coco_eval")
+    """COCO's scores of boxes, as pycocotools computes them.
+
+    torchmetrics' own thresholds are rounded to float32, which moves scores in their third digit: a recall of exactly 0.05
+    misses a threshold of 0.0500000007. These are pycocotools'.
+    """
+    metric = MeanAveragePrecision(
+        box_format="xyxy",
+        iou_type="bbox",
+        iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+        rec_thresholds=np.linspace(0.0, 1.0, 101).tolist(),
+        backend="faster_coco_eval",
+    )
     metric.warn_on_many_detections = False
     return metric
