@@ -89,6 +89,7 @@ def run(todo: Sequence[Trial], *, jobs: int, threads: int, tell: Callable[[str],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                start_new_session=True,  # Ctrl-C reaches the study alone, which ends its runs
             )
             children.append(child)
             code = child.wait()
