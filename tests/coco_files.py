@@ -40,9 +40,8 @@ def make(folder: Path, name: str, sizes: Sequence[tuple[int, int]], *, seed: int
             left, top = int(rng.integers(width - wide)), int(rng.integers(height - high))
             label = int(rng.integers(3))
             pixels[top : top + high, left : left + wide, label] += 150
-            annotations.append(
-                annotation(image_id, (left, top, wide, high), sorted(c["id"] for c in CATEGORIES)[label])
-            )
+            category = sorted(entry["id"] for entry in CATEGORIES)[label]
+            annotations.append(annotation(image_id, (left, top, wide, high), category, area=wide * high))
         file = f"{image_id}.png"
         Image.fromarray(pixels).save(folder / name / file)
         images.append({"id": image_id, "file_name": file, "width": width, "height": height})

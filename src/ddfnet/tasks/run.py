@@ -87,7 +87,10 @@ def train(
     if not trainer.limit_val_batches:
         raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
     resumed = str(folder.last) if folder.last.is_file() else None
-    trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
+    except SystemExit:  # how Lightning ends on Ctrl-C
+        raise KeyboardInterrupt from None
     if trainer.interrupted:
         raise KeyboardInterrupt
 
