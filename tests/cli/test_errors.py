@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddfnet.cli import main
+from ddfnet.cli import COMMANDS, main
 from ddfnet.data.fashion_mnist import SAMPLE
 
 
@@ -49,7 +49,7 @@ def images(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("argv", "code", "sentence"),
     [
-        (["frob"], 2, "unknown command 'frob'; expected one of train, study, evaluate, bench, convert-checkpoint, export, make-garments, info"),
+        (["frob"], 2, f"unknown command 'frob'; expected one of {', '.join(COMMANDS)}"),
         (["train", "--frob"], 2, "unrecognized arguments: --frob"),
         (["train", "--epochs", "0"], 2, "epochs: "),
         (["train", "--model.lr", "fast"], 2, "model.lr: Expected a float. Got value: fast"),

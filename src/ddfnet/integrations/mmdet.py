@@ -76,8 +76,8 @@ class FPN_DDF(BaseModule):  # type: ignore[misc]  # noqa: N801 - named as mmdet'
         self.lateral_convs = nn.ModuleList(_Conv(channels, out_channels, 1) for channels in in_channels[start_level:])
         self.fpn_convs = nn.ModuleList(_Conv(out_channels, out_channels, 3) for _ in range(levels))
         options = dict(upsample_cfg or {})
-        kind: Any = options.pop("type", "ddf_up")
-        name = "ddf" if kind == "ddf_up" else kind
+        kind = options.pop("type", "ddf_up")
+        name: Any = "ddf" if kind == "ddf_up" else kind
         self.upsamplers = nn.ModuleList(upsample_layer(name, out_channels, 2, **options) for _ in range(levels - 1))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
