@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from ddfnet.bench.cases import SETS
+from ddfnet.bench.layer import RIVALS as LAYER_RIVALS
+from ddfnet.bench.layer import UP_RIVALS as LAYER_UP_RIVALS
 from ddfnet.bench.plots import plot
 from ddfnet.bench.results import read
 from ddfnet.bench.rivals import RIVALS, UP_RIVALS
@@ -41,11 +43,13 @@ def test_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_layer(tmp_path: Path) -> None:
-    code = run("layer", "--cases", "table_2", "small", *QUICK, "--csv", tmp_path / "a.csv")
+    code = run("layer", "--cases", "table_2", "small", "--backend", "torch", *QUICK, "--csv", tmp_path / "a.csv")
     assert code == 0
     results = read(tmp_path / "a.csv")
-    assert {row.subject for row in results} == {"ddf", "dense", "depthwise"}
-    assert all(row.parameters for row in results)
+    for case in {row.case for row in results}:
+        rivals = LAYER_UP_RIVALS if "up" in case else LAYER_RIVALS
+        assert {row.subject for row in results if row.case == case} == {"ddf:torch", *rivals}
+    assert all(row.parameters for row in results if row.subject not in ("nearest", "bilinear"))
 
 
 def test_model(tmp_path: Path) -> None:
@@ -91,8 +95,7 @@ def test_a_plot_is_redrawn_from_the_file_alone(tmp_path: Path) -> None:
         (["op", "--csv", "results.txt"], "--csv: expected a name that ends in .csv, got results.txt"),
         (["op", "--json", "nowhere/a.json"], "--json: the folder nowhere is not there"),
         (["op", "--plot", "a.gif"], "--plot: expected a name that ends in .png, .svg, .pdf, got a.gif"),
-        (["layer", "--cases", "up"], "--cases: expected cases of DDF, got up, which upsample"),
-        (["layer", "--rivals", "nearest"], "--rivals: expected some of dense, depthwise, got 'nearest'"),
+        (["layer", "--rivals", "copy"], "--rivals: expected some of dense, depthwise, carafe, dysample, "),
         (["model", "--models", "nope"], "got 'nope'"),
         (["model", "--against", "nope"], "--against: expected some of ddf_resnet_mini, resnet_mini, dwresnet_mini"),
         (["plot", "nowhere.csv", "-o", "a.png"], "nowhere.csv: No such file or directory"),

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from ddfnet import DDF, DDFUp
+from ddfnet.bench import layer
 from ddfnet.bench.cases import SMALL, OpCase
 from ddfnet.bench.measure import Group, Settings
 from ddfnet.bench.results import environment
@@ -49,6 +51,21 @@ def test_rivals_of() -> None:
     assert rivals_of(OpCase(1, 1, 1, 1), None) == ["depthwise", "dense", "reference", "copy"]
     assert rivals_of(OpCase(1, 1, 1, 1), ["nearest", "copy", "dense"]) == ["copy", "dense"]
     assert rivals_of(OpCase(1, 1, 1, 1, scale_factor=2), ["nearest", "dense"]) == ["nearest"]
+
+
+@pytest.mark.parametrize(
+    "case", [OpCase(1, 4, 5, 6, heads=2), OpCase(1, 4, 3, 4, scale_factor=2, kernel_size=5)], ids=str
+)
+def test_layers_stand_against_layers_of_their_kind(case: OpCase) -> None:
+    rivals = layer.UP_RIVALS if case.scale_factor > 1 else layer.RIVALS
+    (rows,) = layer.run([case], settings(), backends=["torch"], skip=pytest.fail)
+    by_name = {row.subject: row for row in rows}
+    assert list(by_name) == ["ddf:torch", *rivals]
+    made = DDFUp(4, 2, kernel_size=5) if case.scale_factor > 1 else DDF(4, heads=2)
+    assert by_name["ddf:torch"].parameters == sum(p.numel() for p in made.parameters())
+    assert all(row.rival == rivals[0] for row in rows)
+    (rows,) = layer.run([case], settings(), rivals=["nearest", "dense"], backends=[], skip=pytest.fail)
+    assert [row.subject for row in rows] == ["nearest" if case.scale_factor > 1 else "dense"]
 
 
 def test_bytes_are_those_of_the_floor() -> None:

@@ -12,6 +12,7 @@ import ddfnet
 import ddfnet.models  # registers the networks
 from ddfnet.cli import main
 from ddfnet.models.export import export_onnx
+from ddfnet.nn.upsample import upsample_layer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -27,17 +28,33 @@ class UpsampledBySpatialFilters(nn.Module):
         return ddfnet.ddf_up(x, None, torch.pixel_shuffle(self.predict(x), 2).softmax(1))
 
 
+class Guided(nn.Module):
+    """DDF-Up guided by the network's input, at the output's resolution, for even sizes the same: x is twice the stem's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(6, 6, 4, stride=2, padding=1)
+        self.up = ddfnet.DDFUp(6, guide_channels=6, guide_scale=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.stem(x), x)
+
+
 @pytest.mark.parametrize(
     "model",
     [
         ddfnet.DDF(6, 5, stride=2, dilation=2, heads=3, combine="add", affine="paper", bias=True),
         UpsampledBySpatialFilters(),
+        upsample_layer("dysample", 6),
+        pytest.param(ddfnet.DDFUp(6, heads=2), marks=pytest.mark.slow),
+        pytest.param(Guided(), marks=pytest.mark.slow),
+        pytest.param(upsample_layer("carafe", 6), marks=pytest.mark.slow),
     ],
-    ids=["DDF", "ddf_up"],
+    ids=["DDF", "ddf_up", "DySample", "DDFUp", "guided", "CARAFE"],
 )
 def test_layers(model: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    assert export_onnx(model, path, (2, 6, 9, 12)) < 1e-4
+    assert export_onnx(model, path, (2, 6, 8, 12)) < 1e-4
     assert {node.domain for node in onnx.load(path).graph.node} == {""}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -66,3 +83,15 @@ def test_torch_export_keeps_the_operator_and_the_dynamic_sizes() -> None:
     assert any("ddfnet.ddf" in str(node.target) for node in program.graph.nodes)
     x = torch.randn(3, 3, 41, 28)
     torch.testing.assert_close(program.module()(x), model(x))
+
+
+def test_torch_export_of_an_upsampler_takes_other_sizes() -> None:
+    """Also where the guide's size was, in the example, the one it is brought to."""
+    model = Guided()
+    dynamic = torch.export.Dim.DYNAMIC
+    program = torch.export.export(
+        model, (torch.randn(2, 6, 8, 12),), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},)
+    )
+    for size in ((10, 6), (9, 13)):
+        x = torch.randn(3, 6, *size)
+        torch.testing.assert_close(program.module()(x), model(x))

@@ -1,7 +1,11 @@
-"""`ddfnet bench layer`: `ddfnet.DDF`, filter prediction included, against `nn.Conv2d`, dense and depthwise."""
+"""`ddfnet bench layer`: `ddfnet.DDF`, filter prediction included, against `nn.Conv2d`, dense and depthwise.
+
+Where a case upsamples: `ddfnet.DDFUp` against the other upsamplers of Table 6 and after it.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +15,11 @@ from ddfnet.bench.measure import DTYPES, LAYOUTS, Group, Settings, compare
 from ddfnet.bench.results import Result
 from ddfnet.bench.subjects import Subject, entries
 from ddfnet.nn.ddf import DDF
+from ddfnet.nn.ddf_up import DDFUp
+from ddfnet.nn.upsample import upsample_layer
 
 RIVALS = ("dense", "depthwise")
+UP_RIVALS = ("carafe", "dysample", "deconv", "pixel_shuffle", "bilinear", "nearest")
 
 
 def run(
@@ -28,16 +35,16 @@ def run(
     Backward, x and all parameters get gradients.
 
     Args:
-        cases: of `ddf`, not `ddf_up`; their filters say which branches the layer has.
+        cases: their filters say which branches the layer has.
         settings, backends, rivals, skip: as `ddfnet.bench.op.run`.
-
     """
-    names = RIVALS if rivals is None else rivals
     for case, dtype, layout in product(cases, settings.dtypes, settings.layouts):
         shape = (case.batch, case.channels, case.height, case.width)
         x = torch.randn(shape, device=settings.device).to(DTYPES[dtype], memory_format=LAYOUTS[layout]).requires_grad_()
+        fitting = UP_RIVALS if case.scale_factor > 1 else RIVALS
+        names = [name for name in (fitting if rivals is None else rivals) if name in fitting]
         subjects = [_subject(_name(backend), _ddf(case, backend), x) for backend in backends]
-        subjects += [_subject(name, _convolution(case, name), x) for name in names]
+        subjects += [_subject(name, _rival(case, name), x) for name in names]
         for direction in settings.directions:
             group = Group("layer", str(case), direction, dtype, layout, rival=names[0] if names else "")
             yield compare(group, entries(subjects, group, settings, skip), settings)
@@ -48,20 +55,22 @@ def _name(backend: str) -> str:
 
 
 def _ddf(case: OpCase, backend: str) -> nn.Module:
-    return DDF(
-        case.channels,
-        case.kernel_size,
-        stride=case.stride,
-        dilation=case.dilation,
-        heads=case.heads,
-        combine=case.combine,
-        branches=case.filters,
-        norm="filter" if case.kernel_size > 1 else "none",
-        backend=backend,  # type: ignore[arg-type]
-    )
+    options: dict[str, Any] = {
+        "dilation": case.dilation,
+        "heads": case.heads,
+        "combine": case.combine,
+        "branches": case.filters,
+        "norm": "filter" if case.kernel_size > 1 else "none",
+        "backend": backend,
+    }
+    if case.scale_factor > 1:
+        return DDFUp(case.channels, case.scale_factor, kernel_size=case.kernel_size, **options)
+    return DDF(case.channels, case.kernel_size, stride=case.stride, **options)
 
 
-def _convolution(case: OpCase, name: str) -> nn.Module:
+def _rival(case: OpCase, name: str) -> nn.Module:
+    if case.scale_factor > 1:
+        return upsample_layer(name, case.channels, case.scale_factor)  # type: ignore[arg-type]
     return nn.Conv2d(
         case.channels,
         case.channels,

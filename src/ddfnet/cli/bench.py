@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the benchmarks and their options."""
     benchmarks = parser.add_subparsers(dest="benchmark", required=True, metavar="op|layer|model|plot")
-    for name, text in (("op", "ddf and ddf_up"), ("layer", "ddfnet.DDF, filter prediction included")):
+    for name, text in (("op", "ddf and ddf_up"), ("layer", "ddfnet.DDF and DDFUp, filter prediction included")):
         command = benchmarks.add_parser(name, help=f"time {text}", description=f"Times {text}, against rivals.")
         command.add_argument(
             "--cases", nargs="+", metavar="SET", help="cpu, table_a, table_2, up, small (default: by device)"
@@ -111,7 +111,7 @@ def _cases_job(args: argparse.Namespace) -> Job:
 
     settings = _settings(args, OP_DIRECTIONS, ("queued",) if args.benchmark == "op" else ("graph", "eager"))
     is_op = args.benchmark == "op"
-    known = dict.fromkeys((*rivals.RIVALS, *rivals.UP_RIVALS)) if is_op else layer.RIVALS
+    known = dict.fromkeys((*(rivals if is_op else layer).RIVALS, *(rivals if is_op else layer).UP_RIVALS))
     names = args.cases or ["table_a" if settings.device == "cuda" else "cpu"]
     _check_names("--cases", names, SETS)
     _check_names("--backend", args.backend, ("auto", *KERNELS))
@@ -119,12 +119,6 @@ def _cases_job(args: argparse.Namespace) -> Job:
     if args.plot is not None and args.rivals == []:
         raise ValueError("--rivals: expected at least one, since --plot shows ratios, got none")
     cases = [case for name in dict.fromkeys(names) for case in SETS[name] if case.batch]
-    if not is_op:
-        cases = [case for case in cases if case.scale_factor == 1]
-        if not cases:
-            raise ValueError(
-                f"--cases: expected cases of DDF, got {', '.join(names)}, which upsample: `bench op` times them"
-            )
     if args.quick:
         cases = sorted(cases, key=_work)[:2]
     times = len(settings.dtypes) * len(settings.layouts) * len(settings.directions)

@@ -28,7 +28,8 @@ class TimmBackbone(nn.Module):
         strides, channels: of the maps.
 
     Raises:
-        ValueError: no such network, one without feature maps, or one without maps of these strides.
+        ValueError: no such network, one without feature maps or without maps of these strides, weights that do not fit.
+        FileNotFoundError: a file of weights that is not there.
     """
 
     body: Any
@@ -49,10 +50,11 @@ class TimmBackbone(nn.Module):
         file = "" if own or not weights else str(weights)
         if file and not Path(file).is_file():
             raise FileNotFoundError(f"weights_backbone: expected None, 'DEFAULT' or a file of weights, got {file!r}")
+        overlay = {"file": file} if file else None
         try:
-            self.body = create_model(name, pretrained=own, checkpoint_path=file, features_only=True)
+            self.body = create_model(name, bool(weights), pretrained_cfg_overlay=overlay, features_only=True)
         except (RuntimeError, AttributeError, AssertionError) as error:
-            raise ValueError(f"backbone: expected a network with feature maps, got {name!r} ({error})") from error
+            raise ValueError(f"backbone: timm can't give the feature maps of {name!r} ({error})") from error
         reductions: list[int] = self.body.feature_info.reduction()
         if strides is None:
             strides = sorted({s for s in reductions if s in STRIDES} or set(reductions))

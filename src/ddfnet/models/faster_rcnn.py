@@ -79,8 +79,8 @@ def fasterrcnn_resnet50_fpn_ddf_up(
         upsample: "ddf", "nearest", "bilinear", "deconv", "pixel_shuffle", "carafe", "dysample", or a function that makes the
             layer; see `ddfnet.models.FeaturePyramidNetwork`. With "nearest" the model is torchvision's.
         backbone: "resnet50", torchvision's, or the name of a timm network, those of `ddfnet.models` among them.
-        trainable_backbone_layers: stages, from the deepest, that are trained. "resnet50": 0 to 5, None: 3 with weights,
-            else 5, as in torchvision; a timm network: see `ddfnet.models.backbone.TimmBackbone`.
+        trainable_backbone_layers: stages, from the deepest, that are trained. "resnet50": as in torchvision 0 to 5, None: 3,
+            and always all where there are no weights; a timm network: see `ddfnet.models.backbone.TimmBackbone`.
         freeze_norms: the network's batch norms keep their statistics and weights; None: where there are weights.
         strides: of a timm network's maps; None: those of 4, 8, 16, 32 that it has.
         out_channels: of the pyramid on a timm network.

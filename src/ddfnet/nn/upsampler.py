@@ -99,7 +99,8 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     At its own size `x` is returned as it is. Half types are interpolated in float32.
     """
     height, width = x.shape[2:]
-    if (height, width) == tuple(size):
+    # An exported program must take other sizes than those it was traced with: there, no comparison becomes a guard.
+    if not torch.compiler.is_exporting() and (height, width) == tuple(size):
         return x
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     y = F.interpolate(wide, size=tuple(size), mode="bilinear", align_corners=False, antialias=True)
