@@ -1,6 +1,7 @@
 """The garments: the same bytes every time, whole or absent, nothing shared between the splits."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,20 @@ def test_a_failure_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     with pytest.raises(KeyboardInterrupt):
         garments.make_garments(tmp_path / "g", images=COUNTS)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_may_make_it_at_once(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make_split = garments._make_split
+
+    def overtaken(folder: Path, *args: object) -> object:
+        if folder.name == "test":
+            shutil.copytree(made, tmp_path / "g")
+        return make_split(folder, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(garments, "_make_split", overtaken)
+    garments.make_garments(tmp_path / "g", images=COUNTS)
+    assert garments.is_made(tmp_path / "g")
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
 
 
 def test_covered_garments_stay_visible(made: Path) -> None:

@@ -103,8 +103,10 @@ def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) 
         table.add_row(name.replace("_", " "), f"[bold]{summary[name]!r}[/bold]")
     chosen = scores[0].replace("test_", "val_", 1)
     label = chosen.replace("val_", "validation ", 1)
-    table.add_row(label, f"{summary[chosen]!r} (epoch {summary['best_epoch']}, {summary['chosen']})")
+    table.add_row(label, f"{summary[chosen]!r} (epoch {summary['best_epoch']}, {summary.get('chosen', 'the best')})")
     table.add_row("images", ", ".join(f"{count:,} {name}" for name, count in summary["data"]["images"].items()))
+    for file, counts in summary["data"].get("found", {}).items():
+        table.add_row(Path(file).name, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in counts.items() if n))
     table.add_row("parameters", f"{summary['parameters']:,}")
     counted = f" ({summary['counted']})" if "counted" in summary else ""
     table.add_row("FLOPs", f"{summary['flops'] / 1e6:,.2f} M an image{counted}")
