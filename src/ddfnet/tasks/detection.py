@@ -168,7 +168,7 @@ class Detection(lightning.LightningModule):
         with torch.no_grad():
             found = self([image.to(self.device) for image in images])
         self.network.train(training)
-        return [{name: value.cpu() for name, value in detections.items()} for detections in found]
+        return _on_cpu(found)
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Detections of images (3, H, W) in 0..1: boxes (N, 4) in pixels, labels (N,) from 1, scores (N,)."""
@@ -187,7 +187,7 @@ class Detection(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.val_precision.update(self(batch[0]), batch[1])
+        self.val_precision.update(_on_cpu(self(batch[0])), _on_cpu(batch[1]))
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val", self.val_precision)
@@ -197,12 +197,11 @@ class Detection(lightning.LightningModule):
         self._tested = 0
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        found = self(batch[0])
-        self.test_precision.update(found, batch[1])
+        found = _on_cpu(self(batch[0]))
+        self.test_precision.update(found, _on_cpu(batch[1]))
         split: CocoSplit = self.trainer.datamodule.splits.test  # type: ignore[attr-defined]
         for detections in found:
-            on_cpu = {name: value.cpu() for name, value in detections.items()}
-            self._results += split.result(self._tested, **on_cpu)
+            self._results += split.result(self._tested, **detections)
             self._tested += 1
 
     def on_test_epoch_end(self) -> None:
@@ -237,6 +236,11 @@ class Detection(lightning.LightningModule):
             return factor * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
         epoch = step * (self.trainer.max_epochs or 1) // steps
         return float(factor * 0.1 ** sum(epoch >= end for end in options["lr_steps"]))
+
+
+def _on_cpu(images: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """What is scored is scored there, box by box."""
+    return [{name: value.cpu() for name, value in of_image.items()} for of_image in images]
 
 
 def average_precision() -> MeanAveragePrecision:
