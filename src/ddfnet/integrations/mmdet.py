@@ -9,8 +9,8 @@ A config needs two things of this module:
 registry falls back on its. MMDetection's own `FPN_CARAFE` takes none but the upsamplers it knows.
 
 Tested with the maintained forks onedl-mmengine 0.10.12, onedl-mmdetection 3.5.1 and onedl-mmcv 2.3.6. The last is built from
-source (`MMCV_WITH_OPS=1 pip install --no-build-isolation onedl-mmcv`, PyTorch and ninja first; with PyTorch 2.15,
-with C++20 in its setup.py in the place of C++17).
+source (`MMCV_WITH_OPS=1 pip install --no-build-isolation onedl-mmcv`, PyTorch and ninja first; for PyTorch 2.15 its setup.py
+has to say C++20 where it says C++17).
 """
 
 from collections.abc import Sequence
