@@ -124,6 +124,11 @@ def test_evaluate_prints_the_scores_again(trained: Path, capsys: pytest.CaptureF
     assert f"test mAP  {summary['test_mAP']!r}\n" in out
 
 
+def test_a_detector_is_not_exported(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(trained), "--onnx", str(tmp_path / "a.onnx")]) == 1
+    assert "MODEL: expected a run whose network takes batches of images, got a detector" in capsys.readouterr().err
+
+
 def test_a_killed_run_goes_on_bit_equal(boxes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the middle of its second epoch, and again in that epoch's validation."""
     options = ["--config=coco/faster_rcnn_r50_fpn_ddf_up_1x", f"--data.root={boxes}", *SMALL]

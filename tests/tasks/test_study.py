@@ -2,8 +2,12 @@
 
 import csv
 import json
+import os
+import signal
 import statistics
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +94,30 @@ def test_a_study_goes_on_where_it_was(here: Path, capsys: pytest.CaptureFixture[
     assert run("--seeds", "0", "1", "2", "3") == 0
     assert len((here / "calls.txt").read_text().splitlines()) == 9
     assert json.loads((here / "s" / "garments-ddf_up-seed3" / "summary.json").read_text())["seed"] == 3
+
+
+def test_the_runs_end_with_their_study(here: Path) -> None:
+    """Terminated while its first run is at work: the run is gone with it, and the same command goes on."""
+    wait = "import os, time; Path('pid').write_text(str(os.getpid())); time.sleep(60)"
+    slow = TRAIN.replace("seed, recipe =", wait + chr(10) + "seed, recipe =")
+    (here / "train.py").write_text(slow)
+
+    def terminate() -> None:
+        while not (here / "pid").exists() or not (here / "pid").read_text():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate).start()
+    handler = signal.getsignal(signal.SIGTERM)
+    begun = time.monotonic()
+    assert run("--seeds", "0") == 130
+    signal.signal(signal.SIGTERM, handler)
+    assert time.monotonic() - begun < 50
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((here / "pid").read_text()), 0)
+    (here / "train.py").write_text(TRAIN)
+    assert run("--seeds", "0") == 0
+    assert "--resume" in (here / "calls.txt").read_text()
 
 
 def test_runs_of_other_options_are_not_mixed_in(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

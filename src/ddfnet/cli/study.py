@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 from pathlib import Path
 
 
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> int:
     folder = args.folder or Path("runs") / f"study-{args.recipes[0].replace('/', '-')}"
     todo = study.trials(names, args.seeds, options, folder)
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs end with their study
     try:
         study.run(todo, jobs=args.jobs, threads=threads, tell=lambda line: console.print(line, soft_wrap=True))
     finally:

@@ -61,6 +61,7 @@ class Detection(lightning.LightningModule):
     """
 
     network: nn.Module
+    takes_batches = False  # but lists of images, each of its own size
 
     def __init__(
         self,
