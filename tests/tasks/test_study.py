@@ -67,6 +67,7 @@ def test_rows_means_and_spreads(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert [(row["recipe"], row["seed"]) for row in rows[:6]] == [(r, str(s)) for r in RECIPES for s in range(3)]
     values = [0.1, 0.11, 0.14]
     assert [float(row["test_mAP"]) for row in rows[:3]] == values
+    assert rows[0]["command"] == "ddfnet train --config garments/nearest --seed 0 --epochs 3"
     mean, spread = rows[6], rows[7]
     assert (mean["recipe"], mean["seed"], spread["seed"]) == (RECIPES[0], "mean", "std")
     assert float(mean["test_mAP"]) == pytest.approx(statistics.fmean(values), abs=1e-6)

@@ -130,8 +130,11 @@ def collect(done: Sequence[Trial]) -> list[Row]:
             "images_per_second",
             "train_seconds",
         )
-        told = {name: summary.get(name) for name in (*counts, "device", "threads", "date", "command")}
-        rows.append({"recipe": trial.recipe, "seed": trial.seed, **scores, **told, **summary["versions"]})
+        told = {name: summary.get(name) for name in (*counts, "device", "threads", "date")}
+        command = shlex.join(["ddfnet", "train", *trial.arguments])
+        rows.append(
+            {"recipe": trial.recipe, "seed": trial.seed, **scores, **told, "command": command, **summary["versions"]}
+        )
     rows.sort(key=lambda row: ([trial.recipe for trial in done].index(row["recipe"]), row["seed"]))
     spreads: list[Row] = []
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
