@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddfnet.cli import main
+from ddfnet.cli import COMMANDS, main
 from ddfnet.data.fashion_mnist import SAMPLE
 
 
@@ -49,14 +49,14 @@ def images(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("argv", "code", "sentence"),
     [
-        (["frob"], 2, "unknown command 'frob'; expected one of train, evaluate, bench, convert-checkpoint, export, info"),
+        (["frob"], 2, f"unknown command 'frob'; expected one of {', '.join(COMMANDS)}"),
         (["train", "--frob"], 2, "unrecognized arguments: --frob"),
         (["train", "--epochs", "0"], 2, "epochs: "),
         (["train", "--model.lr", "fast"], 2, "model.lr: Expected a float. Got value: fast"),
         (["train", "--model.lrr", "1"], 2, "model: Option 'lrr' is not accepted"),
         (["train", "--model.network", "nope"], 1, "network: timm and ddfnet know no network named 'nope'"),
         (["train", "--model.num_classes", "7"], 1, "num_classes: expected 10, the classes of the data, got 7"),
-        (["train", "--config", "nope"], 1, "nope: neither a file nor a recipe; the recipes are fashion_mnist/"),
+        (["train", "--config", "nope"], 1, "nope: neither a file nor a recipe; the recipes are coco/"),
         (["train", "--data.root", "nope"], 1, "nope: no such folder"),
         (["train", "--data.dataset", "image-folder"], 1, "root: expected a folder of images"),
         (["train", "--data.dataset", "image-folder", "--data.root", "nope"], 1, "nope: no such folder"),

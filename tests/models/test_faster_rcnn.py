@@ -204,3 +204,20 @@ def test_names_are_loaded_at_first_use() -> None:
     assert set(ddfnet.models.__all__) <= set(dir(ddfnet.models))
     with pytest.raises(AttributeError, match=r"module 'ddfnet\.models' has no attribute 'nothing'"):
         ddfnet.models.nothing  # noqa: B018
+
+
+def test_narrow_detectors_on_timm_bodies() -> None:
+    model = fasterrcnn_resnet50_fpn_ddf_up(backbone="test_byobnet", out_channels=16, head_channels=24, **SMALL)
+    assert model.backbone.out_channels == 16
+    assert (model.roi_heads.box_head.fc6.in_features, model.roi_heads.box_head.fc7.out_features) == (16 * 49, 24)
+    assert model.roi_heads.box_predictor.cls_score.out_features == 5
+    target = {"boxes": torch.tensor([[4.0, 4.0, 30.0, 40.0]]), "labels": torch.tensor([1])}
+    losses = model([torch.rand(3, 64, 64)], [target])
+    sum(losses.values()).backward()
+    with pytest.raises(ValueError, match="out_channels: expected 256 with backbone='resnet50', got 16"):
+        fasterrcnn_resnet50_fpn_ddf_up(out_channels=16)
+
+
+def test_arguments_that_torchvision_would_pass_over_are_refused() -> None:
+    with pytest.raises(TypeError, match="min_sise: expected an argument of torchvision's FasterRCNN"):
+        fasterrcnn_resnet50_fpn_ddf_up(backbone="test_byobnet", min_sise=64)

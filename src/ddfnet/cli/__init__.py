@@ -10,10 +10,12 @@ import ddfnet
 
 COMMANDS = {
     "train": "train a network by a recipe, or resume a run",
+    "study": "train several recipes with several seeds; their means and spreads",
     "evaluate": "score the best checkpoint of a run on its test images",
     "bench": "time operators, layers and networks beside their rivals",
     "convert-checkpoint": "write the authors' weights as safetensors",
     "export": "write a network as a checked ONNX file",
+    "make-garments": "make the small detection data set, in COCO's format",
     "info": "versions, devices, and which backends this machine can use",
 }
 

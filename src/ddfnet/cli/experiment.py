@@ -100,14 +100,21 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, di
 def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) -> None:
     """The result as a table, and where things are."""
     table = Table(title=f"{summary['network']}, seed {summary['seed']}", title_justify="left", show_header=False)
-    table.add_row("test accuracy", f"[bold]{summary['test_accuracy']!r}[/bold]")
-    table.add_row("validation accuracy", f"{summary['val_accuracy']!r} (epoch {summary['best_epoch']}, the best)")
+    scores = [name for name in summary if name.startswith("test_")]
+    for name in scores:
+        table.add_row(name.replace("_", " "), f"[bold]{summary[name]!r}[/bold]")
+    chosen = scores[0].replace("test_", "val_", 1)
+    label = chosen.replace("val_", "validation ", 1)
+    table.add_row(label, f"{summary[chosen]!r} (epoch {summary['best_epoch']}, {summary.get('chosen', 'the best')})")
     table.add_row("images", ", ".join(f"{count:,} {name}" for name, count in summary["data"]["images"].items()))
     if summary.get("unreadable"):
         table.add_row("unreadable", f"{len(summary['unreadable'])} images, named in summary.json")
+    for file, counts in summary["data"].get("found", {}).items():
+        table.add_row(Path(file).name, ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in counts.items() if n))
     table.add_row("parameters", f"{summary['parameters']:,}")
-    table.add_row("FLOPs", f"{summary['flops'] / 1e6:,.2f} M an image")
-    table.add_row("multiply-adds", f"{summary['multiply_adds'] / 1e6:,.2f} M an image")
+    counted = f" ({summary['counted']})" if "counted" in summary else ""
+    table.add_row("FLOPs", f"{summary['flops'] / 1e6:,.2f} M an image{counted}")
+    table.add_row("multiply-adds", f"{summary['multiply_adds'] / 1e6:,.2f} M an image{counted}")
     table.add_row("training", f"{summary['images_per_second']:,.0f} images/s, {summary['train_seconds']:.0f} s")
     table.add_row("device", f"{summary['device']}, {summary['threads']} threads")
     console.print(table)
@@ -115,15 +122,17 @@ def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) 
     explained = {
         "summary.json": "these numbers and more",
         "metrics.csv": "one row an epoch",
-        "curves.png": "losses and accuracy by epoch",
+        "curves.png": "losses and scores by epoch",
         "filters.png": "inputs beside the spatial filters predicted for them",
+        "detections.png": "what was found beside what is there",
+        "detections.json": "what was found on all test images, as COCO's results",
         "best.ckpt": "the weights that were tested",
         "last.ckpt": "the state training ended in",
     }
     for name, text in explained.items():
         if (folder.path / name).is_file():
-            console.print(f"  {name:<14}{text}", highlight=False, soft_wrap=True)
-    console.print(f"`ddfnet evaluate {folder.path}` prints the test accuracy again.", highlight=False, soft_wrap=True)
+            console.print(f"  {name:<17}{text}", highlight=False, soft_wrap=True)
+    console.print(f"`ddfnet evaluate {folder.path}` prints the test scores again.", highlight=False, soft_wrap=True)
 
 
 def run_folder(path: Path) -> RunFolder:

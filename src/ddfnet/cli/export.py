@@ -38,6 +38,10 @@ def main(argv: list[str]) -> int:
         folder = run_folder(Path(options.MODEL))
         experiment = make_parser("ddfnet export", "", "")
         model, data, _ = instantiate(experiment, experiment.parse_args([f"--config={folder.config}"]))
+        if not getattr(model, "takes_batches", True):
+            raise ValueError(
+                f"MODEL: expected a run whose network takes batches of images, got a detector: {folder.path}"
+            )
         model.build(data)
         load_weights(model, folder.best)
         network, shape = model.network, options.input_shape or model.describe(data)["input_shape"]

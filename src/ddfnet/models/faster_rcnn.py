@@ -1,12 +1,14 @@
 """Faster R-CNN whose feature pyramid upsamples by DDF-Up, or by one of its rivals (Table 6), on torchvision's."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor
+from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
@@ -15,7 +17,9 @@ from ddfnet.models.fpn import FeaturePyramidNetwork
 from ddfnet.nn.upsample import Upsample
 
 COCO_CLASSES = 91  # of torchvision's released detectors, the background among them
-OUT_CHANNELS = 256
+OUT_CHANNELS = 256  # of the pyramid
+HEAD_CHANNELS = 1024  # of the box head's two layers
+POOLED = 7  # side of the pooled regions
 
 
 class PyramidBackbone(nn.Module):
@@ -56,6 +60,8 @@ def fasterrcnn_resnet50_fpn_ddf_up(
     trainable_backbone_layers: int | None = None,
     freeze_norms: bool | None = None,
     strides: Sequence[int] | None = None,
+    out_channels: int = OUT_CHANNELS,
+    head_channels: int = HEAD_CHANNELS,
     progress: bool = True,
     **kwargs: Any,
 ) -> FasterRCNN:
@@ -77,11 +83,14 @@ def fasterrcnn_resnet50_fpn_ddf_up(
             and always all where there are no weights; a timm network: see `ddfnet.models.backbone.TimmBackbone`.
         freeze_norms: the network's batch norms keep their statistics and weights; None: where there are weights.
         strides: of a timm network's maps; None: those of 4, 8, 16, 32 that it has.
+        out_channels: of the pyramid on a timm network.
+        head_channels: of the two layers of the box head on a timm network.
         progress: show that of downloads.
         **kwargs: of torchvision's `FasterRCNN`: `min_size`, `max_size`, `box_detections_per_img`, ... For a timm network
             anchors default to 8 strides of their level, as torchvision's are, in three aspect ratios.
 
     Raises:
+        TypeError: an argument that torchvision's `FasterRCNN` does not have.
         ValueError: an unknown network or upsampler, a number of layers that is not there, weights that do not fit.
         FileNotFoundError: a file of weights that is not there.
 
@@ -92,6 +101,10 @@ def fasterrcnn_resnet50_fpn_ddf_up(
         >>> sorted(model([torch.rand(3, 64, 96)])[0])
         ['boxes', 'labels', 'scores']
     """
+    known = {name for kind in (FasterRCNN, GeneralizedRCNNTransform) for name in inspect.signature(kind).parameters}
+    unknown = [name for name in kwargs if name not in known]
+    if unknown:  # torchvision passes over them in silence
+        raise TypeError(f"{unknown[0]}: expected an argument of torchvision's FasterRCNN, which has none of this name")
     if num_classes is not None and num_classes < 2:
         raise ValueError(f"num_classes: expected 2 or more, with the background, got {num_classes}")
     if backbone != "resnet50":
@@ -104,9 +117,19 @@ def fasterrcnn_resnet50_fpn_ddf_up(
             trainable_layers=trainable_backbone_layers,
             freeze_norms=freeze_norms,
         )
-        return FasterRCNN(PyramidBackbone(body, upsample), num_classes or COCO_CLASSES, **{**_levels(body), **kwargs})
+        if head_channels != HEAD_CHANNELS:
+            kwargs["box_head"] = TwoMLPHead(out_channels * POOLED**2, head_channels)
+            kwargs["box_predictor"] = FastRCNNPredictor(head_channels, num_classes or COCO_CLASSES)
+        classes = None if "box_predictor" in kwargs else num_classes or COCO_CLASSES
+        return FasterRCNN(PyramidBackbone(body, upsample, out_channels), classes, **{**_levels(body), **kwargs})
     if strides is not None:
         raise ValueError(f"strides: expected None with backbone='resnet50', got {strides}")
+    for name, given, own in (
+        ("out_channels", out_channels, OUT_CHANNELS),
+        ("head_channels", head_channels, HEAD_CHANNELS),
+    ):
+        if given != own:
+            raise ValueError(f"{name}: expected {own} with backbone='resnet50', got {given}")
     model = detection.fasterrcnn_resnet50_fpn(
         weights=weights,
         weights_backbone=weights_backbone,
@@ -132,7 +155,7 @@ def _levels(body: TimmBackbone) -> dict[str, Any]:
     names = [str(level) for level in range(len(body.strides))]
     return {
         "rpn_anchor_generator": anchors,
-        "box_roi_pool": MultiScaleRoIAlign(featmap_names=names, output_size=7, sampling_ratio=2),
+        "box_roi_pool": MultiScaleRoIAlign(featmap_names=names, output_size=POOLED, sampling_ratio=2),
     }
 
 

@@ -16,3 +16,16 @@ def find(name: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(f"{name}: neither a file nor a recipe; the recipes are {', '.join(names())}")
+
+
+def groups() -> list[str]:
+    """The folders of recipes."""
+    return sorted({name.rpartition("/")[0] for name in names()})
+
+
+def group(name: str) -> list[str]:
+    """The recipes of a folder, or the one recipe or file of that name; FileNotFoundError where it is none of them."""
+    if name in groups():
+        return [recipe for recipe in names() if recipe.rpartition("/")[0] == name]
+    find(name)
+    return [name]

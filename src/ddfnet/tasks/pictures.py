@@ -1,6 +1,8 @@
-"""The pictures of a run: its curves, and what its DDF layers learned."""
+"""The pictures of a run: its curves, what its DDF layers learned, and what its detector found."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -9,7 +11,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from ddfnet.atomic import whole_or_absent
@@ -85,6 +89,83 @@ def draw_spatial_filters(network: nn.Module, images: Tensor, path: Path) -> bool
     figure.colorbar(drawn, ax=axes[:, 2], shrink=0.6, label="normalised filter weight")
     _save(figure, path)
     return True
+
+
+def draw_detections(
+    images: Sequence[Tensor],
+    targets: Sequence[dict[str, Tensor]],
+    found: Sequence[dict[str, Tensor]],
+    classes: Sequence[str],
+    path: Path,
+    *,
+    least: float,
+) -> None:
+    """For each image the boxes to be found, on the left, and those found with a score of at least `least`.
+
+    Args:
+        images: each (3, H, W) in 0..1.
+        targets, found: of each image its boxes (N, 4) in pixels and labels (N,) from 1; and scores (N,) of those found.
+    """
+    columns = 2 if len(images) > 1 else 1  # of pairs
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, 2 * columns, figsize=(4.5 * columns, 2.4 * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for place, (image, target, detections) in enumerate(zip(images, targets, found, strict=True)):
+        row, column = divmod(place, columns)
+        pixels = image.permute(1, 2, 0).numpy()
+        for axis, title in zip(axes[row, 2 * column : 2 * column + 2], ("ground truth", "found"), strict=True):
+            axis.imshow(pixels)
+            axis.set_title(title, fontsize=8)
+        names = [classes[label - 1] for label in target["labels"].tolist()]
+        _draw_boxes(axes[row, 2 * column], target["boxes"], names, "#56B4E9")
+        sure = detections["scores"] >= least
+        names = [
+            f"{classes[label - 1]} {score:.2f}"
+            for label, score in zip(
+                detections["labels"][sure].tolist(), detections["scores"][sure].tolist(), strict=True
+            )
+        ]
+        _draw_boxes(axes[row, 2 * column + 1], detections["boxes"][sure], names, "#E69F00")
+    _save(figure, path)
+
+
+def _draw_boxes(axis: Axes, boxes: Tensor, names: Sequence[str], colour: str) -> None:
+    for (left, top, right, bottom), name in zip(boxes.tolist(), names, strict=True):
+        axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))
+        background = {"facecolor": colour, "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+        axis.text(left, top, name, fontsize=5, va="bottom", clip_on=True, bbox=background)
+
+
+def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Every test score of a study: a dot a run, the mean as a bar across, the spread as a line.
+
+    Args:
+        rows: of `ddfnet.tasks.study.collect`.
+    """
+    scores = [name for name in rows[0] if name.startswith("test_")]
+    recipes = list(dict.fromkeys(row["recipe"] for row in rows))
+    columns = min(3, len(scores))
+    lines = -(-len(scores) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.2 * columns, 3 * lines), squeeze=False, layout="constrained", sharex=True
+    )
+    for axis in axes.flat[len(scores) :]:
+        axis.set_visible(False)
+    for axis, score in zip(axes.flat, scores, strict=False):
+        for place, recipe in enumerate(recipes):
+            found = {row["seed"]: row[score] for row in rows if row["recipe"] == recipe and score in row}
+            mean, spread = found.pop("mean"), found.pop("std", 0.0)
+            axis.errorbar(place, mean, yerr=spread, color="black", marker="_", markersize=18, capsize=4, zorder=1)
+            axis.scatter([place] * len(found), list(found.values()), s=16, color="#0072B2", zorder=2)
+        labels = [recipe.rpartition("/")[2] for recipe in recipes]
+        axis.set_xticks(range(len(recipes)), labels, rotation=25, ha="right", fontsize=8)
+        axis.set_title(score.replace("_", " "), fontsize=9)
+        axis.margins(x=0.1)
+        axis.grid(axis="y", alpha=0.3)
+    _save(figure, path)
 
 
 def _save(figure: Figure, path: Path) -> None:

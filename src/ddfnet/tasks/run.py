@@ -68,7 +68,9 @@ def train(
     Where there are several processes, all of them call this; the first writes the files.
 
     Args:
-        model: a LightningModule with `build(data)`, `describe(data)`, `draw(data, folder)` and `monitor`.
+        model: a LightningModule with `name`, `monitor` (what the best epoch is chosen by, "epoch" for the last one),
+            `build(data)`, `describe(data)` and `draw(data, folder)`; its test scores are logged as `test_...`, the one that
+            counts first, and those of validation as `val_...`.
         data: its LightningDataModule; with `deals_out` set, it deals out its batches to several processes itself.
         seed: of weights, order and augmentation.
         command: what the user typed, for the summary.
@@ -87,7 +89,10 @@ def train(
     if not trainer.limit_val_batches:
         raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
     resumed = str(folder.last) if folder.last.is_file() else None
-    trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
+    except SystemExit:  # how Lightning ends on Ctrl-C
+        raise KeyboardInterrupt from None
     if trainer.interrupted:
         raise KeyboardInterrupt
 
@@ -97,6 +102,7 @@ def train(
         **scores,
         **{name: value for name, value in best.items() if name.startswith("val_")},
         "best_epoch": best["epoch"] + 1,
+        "chosen": "the last" if model.monitor[0] == "epoch" else "the best",
         "epochs": epochs,
         "seed": seed,
         **model.describe(data),
@@ -160,7 +166,7 @@ def describe_device(trainer: lightning.Trainer) -> str:
 
 def versions() -> dict[str, str]:
     """Of what a result depends on."""
-    packages = ("torch", "pytorch-lightning", "timm", "numba")
+    packages = ("torch", "torchvision", "pytorch-lightning", "timm", "numba")
     found = {"ddfnet": ddfnet.__version__, "python": platform.python_version()}
     for package in packages:
         try:

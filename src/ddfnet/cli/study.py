@@ -1,0 +1,66 @@
+"""`ddfnet study RECIPE ...`: recipes times seeds, with means and spreads; killed, it goes on where it was."""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+
+def main(argv: list[str]) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ddfnet import recipes
+
+    parser = argparse.ArgumentParser(
+        prog="ddfnet study",
+        usage="ddfnet study RECIPE_OR_GROUP ... [--seeds N ...] [--folder DIR] [--jobs N] [--threads N] "
+        "[--csv FILE] [--plot FILE] [-- OPTIONS OF ddfnet train]",
+        description="Trains every recipe with every seed and tells the mean and the spread (standard deviation) of the test "
+        "scores. The same command again goes on where it was killed and adds seeds. Groups are folders of recipes: "
+        f"{', '.join(recipes.groups())}.",
+    )
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE_OR_GROUP")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
+    parser.add_argument("--folder", type=Path, help="of the runs (default: runs/study-FIRST, by the first name)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
+    parser.add_argument("--threads", type=int, help="of each run (default: the cores divided by the jobs)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row a run, then means and spreads")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them: .png, .svg or .pdf")
+    own, options = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    args = parser.parse_args(own)
+    names = [name for given in args.recipes for name in recipes.group(given)]
+    for option, value in (("--jobs", args.jobs), ("--threads", args.threads)):
+        if value is not None and value < 1:
+            raise ValueError(f"{option}: expected an int >= 1, got {value}")
+    for option, path, endings in (("--csv", args.csv, (".csv",)), ("--plot", args.plot, (".png", ".svg", ".pdf"))):
+        if path is not None and (path.suffix not in endings or not path.parent.is_dir()):
+            raise ValueError(f"{option}: expected a file in a folder that is there, ending in {endings[0]}, got {path}")
+
+    from ddfnet.tasks import study
+    from ddfnet.tasks.pictures import draw_study
+
+    console = Console()
+    folder = args.folder or Path("runs") / f"study-{args.recipes[0].replace('/', '-')}"
+    todo = study.trials(names, args.seeds, options, folder)
+    threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the runs end with their study
+    try:
+        study.run(todo, jobs=args.jobs, threads=threads, tell=lambda line: console.print(line, soft_wrap=True))
+    finally:
+        rows = study.collect(todo)
+        if rows and args.csv is not None:
+            study.write(rows, args.csv)
+        if rows and args.plot is not None:
+            draw_study(rows, args.plot)
+    scores = [name for name in rows[0] if name.startswith("test_")]
+    table = Table(title=f"mean ± standard deviation, seeds {', '.join(map(str, args.seeds))}", title_justify="left")
+    for title in ("recipe", *(name.removeprefix("test_").replace("_", " ") for name in scores)):
+        table.add_column(title)
+    for recipe in dict.fromkeys(names):
+        of_recipe = {row["seed"]: row for row in rows if row["recipe"] == recipe}
+        mean, spread = of_recipe[study.MEAN], of_recipe.get(study.SPREAD, {})
+        cells = [f"{mean[name]:.4f}" + (f" ± {spread[name]:.4f}" if name in spread else "") for name in scores]
+        table.add_row(recipe, *cells)
+    console.print(table)
+    return 0
