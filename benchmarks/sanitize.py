@@ -1,7 +1,8 @@
-"""What `benchmarks/gpu.sh` runs under compute-sanitizer: each kind of GPU kernel once, on ragged shapes."""
+"""What `benchmarks/gpu.sh` runs under compute-sanitizer: each kind of GPU kernel, of the operator and the layer."""
 
 import torch
 
+import ddfnet
 from ddfnet.bench.cases import OpCase
 
 CASES = (
@@ -11,10 +12,19 @@ CASES = (
     OpCase(1, 20, 5, 7, scale_factor=2),
     OpCase(1, 20, 5, 7, scale_factor=3, filters="spatial"),
 )
+LAYERS = ({}, {"stride": 2, "heads": 2}, {"kernel_size": 5})
 
-for case in CASES:
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        inputs = case.inputs(device="cuda", memory_format=memory_format, requires_grad=True)
-        case.call(*inputs, backend="triton").square().sum().backward()
+calls = 0
+for memory_format in (torch.contiguous_format, torch.channels_last):
+    for dtype in (torch.float32, torch.bfloat16):
+        for case in CASES:
+            inputs = case.inputs(dtype=dtype, device="cuda", memory_format=memory_format, requires_grad=True)
+            case.call(*inputs, backend="triton").square().sum().backward()
+            calls += 1
+        for options in LAYERS:
+            layer = ddfnet.DDF(40, backend="triton", device="cuda", dtype=dtype, **options)
+            x = torch.randn(2, 40, 9, 13, device="cuda", dtype=dtype).contiguous(memory_format=memory_format)
+            layer(x.requires_grad_()).square().sum().backward()
+            calls += 1
 torch.cuda.synchronize()
-print(f"{2 * len(CASES)} calls, forward and backward")
+print(f"{calls} calls, forward and backward")

@@ -107,7 +107,7 @@ def channel_branch(
 
 
 def is_plain(branch: nn.Sequential | None) -> bool:
-    """Whether the modules of a branch are those that the DDF layers build, without hooks: nobody sees them skipped."""
+    """Whether a branch has the modules that the DDF layers build, none with hooks of its own: they may be passed by."""
     return branch is None or all(
         type(module) in _PLAIN
         and not (module._forward_hooks or module._forward_pre_hooks)

@@ -42,7 +42,7 @@ def test_large_results_are_marked() -> None:
 
 @on_linux
 def test_only_the_memory_of_the_tensor_is_marked() -> None:
-    pages = torch.empty(64 * 2**20, dtype=torch.uint8)
+    pages = torch.frombuffer(mmap.mmap(-1, 64 * 2**20), dtype=torch.uint8)  # of its own, not marked before
     part = pages[2**20 : 33 * 2**20]
     assert huge_pages.advise(part) is part
     assert is_marked(part.data_ptr() + part.nbytes // 2)

@@ -24,6 +24,7 @@ CASES = (
     OpCase(32, 256, 28, 28, kernel_size=5),
     OpCase(32, 256, 28, 28, filters="spatial"),
     OpCase(32, 256, 28, 28, filters="channel"),
+    OpCase(1, 33, 8192, 8192),
     OpCase(2, 256, 50, 80, scale_factor=2),
     OpCase(2, 256, 50, 80, scale_factor=2, kernel_size=5, filters="spatial"),
 )
@@ -59,6 +60,14 @@ def test_forward_and_backward_fit(dtype: torch.dtype, memory_format: torch.memor
             assert len(re.findall(r"ld\.global\.v4\.b32", text)) == 12  # x: 16 bytes a lane
             assert re.search(r"cvt\.rn\.(bf16x2|bf16)\.f32", text)  # rounded to nearest
             assert not re.search(r"cvt\.rz\.(bf16x2|bf16)", text)
+
+
+def test_wide_offsets_fit() -> None:
+    """Maps of 2^31 elements and more: offsets of 64 bits."""
+    case = OpCase(1, 33, 8192, 8192)
+    ((launch, tensors),) = launches_of(case, torch.bfloat16, PLANE, backward=False)
+    assert launch.constants[-1] is True
+    assert_fits({launch.kernel.__name__: compile_for("sm_90", launch, tensors)})
 
 
 def test_amd() -> None:

@@ -12,7 +12,8 @@ from ddfnet.ops.ddf.triton_tiles import backward_tile, forward_tile
 
 
 def geometry(case: OpCase, memory_format: torch.memory_format = torch.contiguous_format) -> Geometry:
-    inputs = case.inputs(device="meta", memory_format=memory_format)
+    with torch.device("meta"):  # nothing is drawn
+        inputs = case.inputs(device="meta", memory_format=memory_format)
     return check(*inputs, case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
 
 
@@ -50,6 +51,33 @@ def test_plans_are_kept() -> None:
     strides = (240, 30, 6, 1)
     plan = triton_kernels._plan_forward(g, torch.float32, strides, (72, 9, 3, 1), None, strides)
     assert triton_kernels._plan_forward(g, torch.float32, strides, (72, 9, 3, 1), None, strides) is plan
+
+
+class FakeKernel:
+    """Counts compilations and launches in the place of a `triton.jit` function."""
+
+    def __init__(self) -> None:
+        self.compiled = self.launched = 0
+
+    def __getitem__(self, grid: tuple[int, int, int]) -> "FakeKernel":
+        return self
+
+    def __call__(self, *arguments: object, **options: object) -> "FakeKernel":
+        if options:
+            self.compiled += 1
+        self.launched += 1
+        return self
+
+
+def test_a_kernel_is_compiled_for_each_dtype_and_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: None)
+    kernel = FakeKernel()
+    launch = triton_kernels._Launch(kernel, (1, 1, 1), (), ())
+    memory = torch.zeros(64)
+    for dtype in (torch.float32, torch.bfloat16):
+        for offset in (0, 4, 1, 0):
+            launch.run((memory.to(dtype)[offset:], None))
+    assert (kernel.compiled, kernel.launched) == (4, 8)
 
 
 def test_offsets_past_32_bits_are_seen() -> None:

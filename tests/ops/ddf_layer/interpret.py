@@ -52,6 +52,7 @@ def by_modules(layer: ddfnet.DDF) -> ddfnet.DDF:
         backend="triton",
     )
     twin.load_state_dict(layer.state_dict())
+    twin.to(next(layer.parameters()).device)
     for branch in (twin.spatial_branch, twin.channel_branch):
         if branch is not None:
             branch[0].register_forward_hook(lambda *_: None)

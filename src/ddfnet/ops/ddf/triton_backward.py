@@ -151,7 +151,7 @@ def ddf_backward_kernel(
                                         if HAS_CHANNEL:
                                             channel_tap = channel_taps[u * K + v].to(sums)
                                         if HAS_SPATIAL:
-                                            s_at = spatial + row * spatial_h + (u * K + v) * spatial_t
+                                            s_at = spatial + row * spatial_h + tl.cast(u * K + v, tl.int64) * spatial_t
                                             spatial_tap = tl.load(s_at + column * spatial_w, inside, other=0).to(sums)
                                         if NEEDS_X:
                                             tap = combined(channel_tap, spatial_tap, ADD, HAS_CHANNEL, HAS_SPATIAL)
@@ -170,7 +170,9 @@ def ddf_backward_kernel(
                                                 spatial_sums = added(spatial_sums, r * K * K + u * K + v, total)
                                             else:
                                                 s_out_at = (
-                                                    grad_spatial + row * grad_spatial_h + (u * K + v) * grad_spatial_t
+                                                    grad_spatial
+                                                    + row * grad_spatial_h
+                                                    + tl.cast(u * K + v, tl.int64) * grad_spatial_t
                                                 )
                                                 s_inside = inside & (
                                                     j < tl.where(row_tile * ROWS + r < height, width, 0)
@@ -212,7 +214,11 @@ def ddf_backward_kernel(
                                 q = lanes + (remainder + padding - v * DILATION) // STRIDE
                                 end = tl.where(strip * ROWS + r < height, width, 0)
                                 inside = (q >= 0) & (q < row_end) & (lanes * STRIDE + remainder < end)
-                                place = grad_spatial + p.to(tl.int64) * grad_spatial_h + (u * K + v) * grad_spatial_t
+                                place = (
+                                    grad_spatial
+                                    + p.to(tl.int64) * grad_spatial_h
+                                    + tl.cast(u * K + v, tl.int64) * grad_spatial_t
+                                )
                                 total = spatial_sums[r * K * K + u * K + v]
                                 tl.store(place + q * grad_spatial_w, total.to(grad_spatial.dtype.element_ty), inside)
 

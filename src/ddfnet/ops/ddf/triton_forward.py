@@ -138,7 +138,7 @@ def ddf_forward_kernel(
                             if HAS_SPATIAL:
                                 row = row_tile * ROWS + r
                                 place = spatial + (row * SCALE + row_phase).to(tl.int64) * spatial_h
-                                place += (u * K + v) * spatial_t
+                                place += tl.cast(u * K + v, tl.int64) * spatial_t
                                 here = q < tl.where(row < rows, columns * SCALE, 0)
                                 spatial_tap = tl.load(place + q * spatial_w, here, other=0).to(sums)
                             tap = combined(channel_tap, spatial_tap, ADD, HAS_CHANNEL, HAS_SPATIAL)

@@ -49,6 +49,7 @@ def _missing() -> str | None:
     return None if importlib.util.find_spec("triton") else "triton is not installed"
 
 
+@cache
 def _interpreted() -> bool:
     """Whether kernels run on the CPU, by Triton's interpreter: TRITON_INTERPRET=1 from the program's start."""
     if _missing() is not None:
@@ -112,12 +113,13 @@ class _Launch:
 
     def run(self, tensors: tuple[Tensor | None, ...]) -> None:
         arguments = (*tensors, *self.numbers, *self.constants)
-        device = next(t for t in tensors if t is not None).device
-        if device.type == "cpu":
+        if _interpreted():
             self.kernel[self.grid](*arguments)
             return
-        # What Triton compiles depends on the numbers, which are this plan's, and on whether addresses are multiples of 16.
-        key = (device.index, *(t is not None and t.data_ptr() % 16 for t in tensors))
+        device = next(t for t in tensors if t is not None).device
+        # What Triton compiles depends on the numbers and constants, which are this plan's; on the tensors' dtypes; and on
+        # whether addresses are multiples of 16.
+        key = (device.index, *(None if t is None else (t.dtype, t.data_ptr() % 16 == 0) for t in tensors))
         launch = self.compiled.get(key)
         elsewhere = device.index != torch.accelerator.current_device_index()
         with torch.accelerator.device_index(device.index) if elsewhere else nullcontext():

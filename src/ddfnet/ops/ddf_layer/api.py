@@ -264,7 +264,8 @@ def _call(*args: Any) -> Sequence[Tensor]:
     """The op by the cheapest way that is differentiable."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return torch.ops.ddfnet.ddf_filters.default(*args)
-    if any(isinstance(arg, Tensor) and arg.requires_grad for arg in args):
+    asked = any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+    if asked and not torch._C._is_tracing():  # torch.jit.trace records the op, not the function around it
         return _EagerFilters.apply(*args)
     return torch.ops.ddfnet.ddf_filters.default(*args)
 

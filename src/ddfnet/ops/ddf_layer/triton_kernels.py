@@ -73,8 +73,10 @@ def outputs(x: Tensor, spatial: bool, squeezed: int | None, filters: int, option
     k, s, heads = options.kernel_size, options.stride, options.heads
     rows, columns = (height + s - 1) // s, (width + s - 1) // s
     exact: dict[str, Any] = {"dtype": torch.float32, "device": x.device}
-    none = x.new_empty(0)
-    spatial_filter = spatial_std = pooled = hidden = channel_filter = channel_unit = channel_std = none
+    # One for each that is not asked for: outputs of an op may not be the same tensor.
+    spatial_filter, spatial_std, pooled, hidden, channel_filter, channel_unit, channel_std = (
+        x.new_empty(0) for _ in range(7)
+    )
     if spatial:
         own: dict[str, Any] = {"dtype": x.dtype, "device": x.device, "memory_format": memory_format_of(x)}
         spatial_filter = torch.empty((batch, heads * k * k, rows, columns), **own).unflatten(1, (heads, k * k))
@@ -107,8 +109,8 @@ def predict(
     plan = _plan(
         *(tuple(x.shape), x.stride(), options, out.spatial_filter.stride() if spatial else None),
         *(None if w is None else (w.shape[0], *w.stride()[:2]) for w in weights),
-        torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
-        torch.backends.cuda.matmul.fp32_precision == "tf32",
+        _tf32(x) and torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
+        _tf32(x) and torch.backends.cuda.matmul.fp32_precision == "tf32",
     )
     sums = x.new_empty(x.shape[0], plan.parts, x.shape[1], dtype=torch.float32) if channel else None
     weight, bias, *rest = weights
@@ -118,6 +120,11 @@ def predict(
         plan.squeeze.run((sums, squeeze_weight, squeeze_bias, out.pooled, out.hidden))
         plan.channel.run((out.hidden, *rest, out.channel_filter, out.channel_unit, out.channel_std))
     return out
+
+
+def _tf32(x: Tensor) -> bool:
+    """Whether products may be in TF32 where PyTorch's settings say so: of float32, on CUDA; rarely on ROCm."""
+    return x.dtype == torch.float32 and torch.version.hip is None
 
 
 def norm_backward(
@@ -175,7 +182,7 @@ def _plan(
         (
             *(o.spatial_scale, o.taps, o.heads, o.stride, spatial is not None, pooling),
             *(pixels, block, head_lanes, tap_lanes),
-            *(strides[2] == width * strides[3], farthest + (pixels + block) * max(strides) >= _LEAST_WIDE),
+            *(strides[2] == width * strides[3], farthest + (pixels + block) * max(strides[1:]) >= _LEAST_WIDE),
             "tf32" if conv_tf32 else "ieee",
         ),
     )
