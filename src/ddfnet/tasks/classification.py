@@ -1,5 +1,6 @@
 """Image classification: a timm network, timm's optimisers and schedules, any data set of `ddfnet.data`."""
 
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,6 +27,8 @@ from ddfnet.tasks.classification_data import ClassificationData
 from ddfnet.tasks.pictures import draw_spatial_filters
 
 __all__ = ["Classification", "ClassificationData", "shown"]
+
+LOOK = 50  # batches from one look at whether the loss is finite to the next
 
 
 class Classification(lightning.LightningModule):
@@ -210,10 +213,26 @@ class Classification(lightning.LightningModule):
                 raise ValueError(f"batch_size: expected an even number with mixup or cutmix, got {len(labels)}")
             images, targets = self.mixup(images, labels)
         loss: Tensor = self.train_loss(self(images), targets)
+        self._check_finite(loss, batch_idx)
         self.log(
             "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True
         )
         return loss
+
+    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
+        """ValueError, in all processes alike, where the loss of one was not finite.
+
+        Looked at every 50 batches and after the last one: a look waits for the device. No checkpoint lies between.
+        """
+        at = torch.where(torch.isfinite(loss.detach()), math.inf, float(self.global_step))
+        self._lost_at = at if batch_idx == 0 else torch.minimum(self._lost_at, at)
+        if batch_idx % LOOK and not self.trainer.is_last_batch:
+            return
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(self._lost_at, distributed.ReduceOp.MIN)
+        step = self._lost_at.item()
+        if math.isfinite(step):
+            raise ValueError(f"lr: the loss is no longer finite at step {step:.0f}; try a lower one")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._score(batch, "val")
