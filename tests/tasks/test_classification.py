@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 
 from ddfnet.cli import main
-from ddfnet.tasks.classification import LOOK, Classification, shown
+from ddfnet.tasks.classification import LOOK, Classification
 from ddfnet.tasks.classification_data import ClassificationData
+from ddfnet.tasks.unreadable import shown
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -15,11 +15,19 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from ddfnet.data.images import read_rgb
+from ddfnet.data.images import TRIES, read_rgb
 
 Target = dict[str, Tensor]
-Batch = tuple[list[Tensor], list[Target]]
 MIN_SIDE = 1.0  # pixels: a training box with a shorter side has nothing to learn from, and the detectors refuse it
+
+
+class Batch(NamedTuple):
+    """Images with their boxes, and the names of those that were asked for and could not be read."""
+
+    images: list[Tensor]  # (3, H, W) float32 in 0..1
+    targets: list[Target]  # of each image: boxes (N, 4), labels (N,), iscrowd (N,) and area (N,)
+    places: tuple[int, ...]  # of the images in their split
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,9 @@ class CocoSplit:
     Boxes of a training split are clipped to their image, those with less than a pixel left are dropped, and images left
     without boxes are left out; what was done is counted in `counts`. Boxes of other splits are taken as they are, so that
     scores are those that pycocotools computes from the same file.
+
+    An image whose pixels cannot be read is named in its batch. In training the next one that can be takes its place;
+    otherwise it is left out.
 
     Args:
         images: the folder that `file_name` is relative to.
@@ -110,11 +121,22 @@ class CocoSplit:
         self.flips = torch.rand(len(self), generator=generator) < 0.5
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """Images (3, H, W) float32 in 0..1, and of each its boxes (N, 4), labels (N,), iscrowd (N,) and area (N,)."""
-        images, targets = [], []
-        for index in indices:
+        """The images of `indices`, in order.
+
+        Raises:
+            ValueError: an image has another size than the annotations say; in training, none of 100 in a row can be read.
+        """
+        images: list[Tensor] = []
+        targets: list[Target] = []
+        places: list[int] = []
+        unreadable: list[str] = []
+        for asked in indices:
+            read, index, failed = self._first_readable(asked)
+            unreadable += failed
+            if read is None:
+                continue
             record = self.records[index]
-            image, boxes = pil_to_tensor(read_rgb(record.path)).float() / 255, record.boxes
+            image, boxes = pil_to_tensor(read).float() / 255, record.boxes
             if tuple(image.shape[1:]) != (record.height, record.width):
                 raise ValueError(_another_size(record, image.shape[2], image.shape[1]))
             if self.flip and bool(self.flips[index]):
@@ -124,7 +146,23 @@ class CocoSplit:
             images.append(image)
             crowd = record.crowd.to(torch.int64)
             targets.append({"boxes": boxes, "labels": record.labels, "iscrowd": crowd, "area": record.areas})
-        return images, targets
+            places.append(index)
+        return Batch(images, targets, tuple(places), tuple(unreadable))
+
+    def _first_readable(self, asked: int) -> tuple[Image.Image | None, int, list[str]]:
+        """The image at `asked`, or in training the first after it that can be read; its place; those that could not."""
+        failed: list[str] = []
+        first: ValueError | None = None
+        for step in range(min(TRIES, len(self)) if self.train else 1):
+            index = (asked + step) % len(self)
+            try:
+                return read_rgb(self.records[index].path), index, failed
+            except ValueError as error:
+                failed.append(str(self.records[index].path))
+                first = first or error
+        if self.train:
+            raise ValueError(f"{first}; nor could any of the {len(failed) - 1} images after it be read")
+        return None, asked, failed
 
     def result(self, index: int, boxes: Tensor, labels: Tensor, scores: Tensor) -> list[dict[str, Any]]:
         """Detections (boxes (N, 4), labels (N,), scores (N,)) on image `index` as COCO's result format has them."""

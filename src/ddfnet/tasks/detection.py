@@ -20,6 +20,7 @@ from ddfnet.models.complexity import complexity
 from ddfnet.models.faster_rcnn import fasterrcnn_resnet50_fpn_ddf_up
 from ddfnet.tasks.detection_data import DetectionData
 from ddfnet.tasks.pictures import draw_detections
+from ddfnet.tasks.unreadable import note
 
 # As COCO reports them: mean average precision over IoU 0.50 to 0.95, at 0.50 and 0.75, and of boxes of an area below 32^2,
 # below 96^2 and above, in the image's own pixels.
@@ -38,6 +39,8 @@ SURE = 0.3  # least score of the detections drawn
 
 class Detection(lightning.LightningModule):
     """Trains Faster R-CNN; the defaults are Table 6's protocol.
+
+    Images that cannot be read are told, and listed in the summary of the run.
 
     Args:
         backbone, upsample, weights, weights_backbone: of `ddfnet.models.fasterrcnn_resnet50_fpn_ddf_up`.
@@ -90,7 +93,7 @@ class Detection(lightning.LightningModule):
         self.monitor = ("val_mAP", "max") if choose == "best" else ("epoch", "max")
         self.name = f"{backbone}-fpn-{upsample}"
         self._results: list[dict[str, Any]] = []
-        self._tested = 0
+        self.unreadable: set[str] = set()  # names of images
 
     def build(self, data: DetectionData) -> None:
         """Builds the detector for the classes of `data` (once)."""
@@ -127,6 +130,11 @@ class Detection(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classes"] = list(self.classes)
+        if self.unreadable:
+            checkpoint["unreadable"] = sorted(self.unreadable)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.unreadable = set(checkpoint.get("unreadable", ()))
 
     def configure_model(self) -> None:
         self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
@@ -134,7 +142,7 @@ class Detection(lightning.LightningModule):
     def describe(self, data: DetectionData) -> dict[str, Any]:
         """What the summary of a run says of the detector and its data. FLOPs are those of the backbone and its pyramid."""
         network: Any = self.network
-        (image,), _ = data.splits.val.__getitems__([0])
+        (image,) = _first_readable(data.splits.val, 1).images
         shape = network.transform([image.to(self.device)])[0].tensors.shape
         cost = complexity(network.backbone, shape)
         splits = {name: getattr(data.splits, name) for name in ("train", "val", "test")}
@@ -150,12 +158,13 @@ class Detection(lightning.LightningModule):
             "multiply_adds": cost.multiply_adds,
             "counted": "backbone and pyramid",
             "input_shape": list(shape),
+            **({"unreadable": sorted(self.unreadable)} if self.unreadable else {}),
         }
 
     def draw(self, data: DetectionData, folder: Path) -> dict[str, Path]:
         """Draws detections beside the ground truth; writes those of all test images, if just found, as COCO's results."""
         split = data.splits.test
-        images, targets = split.__getitems__(list(range(min(PICTURES, len(split)))))
+        images, targets, _, _ = _first_readable(split, PICTURES)
         path = folder / "detections.png"
         draw_detections(images, targets, self.predict(images), self.classes, path, least=SURE)
         if self._results:
@@ -177,7 +186,8 @@ class Detection(lightning.LightningModule):
         return [{**detections, "boxes": detections["boxes"].float()} for detections in found]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, targets = batch
+        images, targets, _, unreadable = batch
+        note(self.unreadable, unreadable)
         wanted = [{name: target[name][target["iscrowd"] == 0] for name in ("boxes", "labels")} for target in targets]
         losses: dict[str, Tensor] = self.network(images, wanted)
         loss = torch.stack(list(losses.values())).sum()
@@ -188,22 +198,28 @@ class Detection(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.val_precision.update(_on_cpu(self(batch[0])), _on_cpu(batch[1]))
+        self._find(batch, self.val_precision)
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val", self.val_precision)
 
     def on_test_epoch_start(self) -> None:
         self._results.clear()
-        self._tested = 0
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        found = _on_cpu(self(batch[0]))
-        self.test_precision.update(found, _on_cpu(batch[1]))
+        found = self._find(batch, self.test_precision)
         split: CocoSplit = self.trainer.datamodule.splits.test  # type: ignore[attr-defined]
-        for detections in found:
-            self._results += split.result(self._tested, **detections)
-            self._tested += 1
+        for place, detections in zip(batch.places, found, strict=True):
+            self._results += split.result(place, **detections)
+
+    def _find(self, batch: Batch, metric: MeanAveragePrecision) -> list[dict[str, Tensor]]:
+        """Detections of the images of a batch that can be read, which `metric` is told."""
+        note(self.unreadable, batch.unreadable)
+        if not batch.images:
+            return []
+        found = _on_cpu(self(batch.images))
+        metric.update(found, _on_cpu(batch.targets))
+        return found
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test", self.test_precision)
@@ -237,6 +253,18 @@ class Detection(lightning.LightningModule):
             return factor * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
         epoch = step * (self.trainer.max_epochs or 1) // steps
         return float(factor * 0.1 ** sum(epoch >= end for end in options["lr_steps"]))
+
+
+def _first_readable(split: CocoSplit, count: int) -> Batch:
+    """The first images of a split that can be read, `count` or as many as there are."""
+    places: list[int] = []
+    for index in range(len(split)):
+        places += split.__getitems__([index]).places
+        if len(places) == count:
+            break
+    if not places:
+        raise ValueError(f"data: expected images that can be read, got none in {len(split)}")
+    return split.__getitems__(places)
 
 
 def _on_cpu(images: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
