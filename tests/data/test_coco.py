@@ -1,6 +1,7 @@
 """COCO's format: what is read, what is made trainable, and what is refused, in one sentence, before training starts."""
 
 import json
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,15 @@ def test_images_that_are_truncated(folder: Path) -> None:
     (folder / "images" / "b.png").write_bytes((folder / "images" / "a.png").read_bytes())
     with pytest.raises(ValueError, match=r"a\.png: unreadable .*; nor could any of the 2 images after it be read"):
         split(folder, annotations).__getitems__([0])
+
+
+def test_records_take_no_file_descriptors_on_their_way_to_a_worker(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, seen = split(folder, [GOOD]), []
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", lambda storage: seen.append(storage) or (0, 0))
+    monkeypatch.setattr(torch.multiprocessing.reductions.reduction, "DupFd", lambda fd: fd)
+    ForkingPickler.dumps(found.records)
+    assert not seen
+    ForkingPickler.dumps(torch.zeros(2))
+    assert seen

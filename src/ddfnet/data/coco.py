@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -32,16 +34,21 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image and its N boxes, in the order of the annotation file."""
+    """An image and its N boxes, in the order of the annotation file.
+
+    Arrays, not tensors, each of which would take a file descriptor on its way to a worker.
+    """
 
     path: Path
     image_id: int | str
     width: int
     height: int
-    boxes: Tensor  # (N, 4) float32: left, top, right, bottom, in pixels
-    labels: Tensor  # (N,) int64: 1 to the number of classes, in the order of the category ids; 0 is the background
-    crowd: Tensor  # (N,) bool: neither to be found nor wrong to be found
-    areas: Tensor  # (N,) float32, in square pixels: what makes an object small, medium or large
+    boxes: NDArray[np.float32]  # (N, 4) float32: left, top, right, bottom, in pixels
+    labels: NDArray[
+        np.int64
+    ]  # (N,) int64: 1 to the number of classes, in the order of the category ids; 0 is the background
+    crowd: NDArray[np.bool_]  # (N,) bool: neither to be found nor wrong to be found
+    areas: NDArray[np.float32]  # (N,) float32, in square pixels: what makes an object small, medium or large
 
 
 class CocoSplit:
@@ -97,8 +104,7 @@ class CocoSplit:
         kept: list[AnnotatedImage] = []
         clipped = dropped = 0
         for record in self.records:
-            limits = torch.tensor([record.width, record.height] * 2, dtype=torch.float32)
-            boxes = torch.minimum(record.boxes.clamp(min=0), limits)
+            boxes = np.clip(record.boxes, 0, np.array([record.width, record.height] * 2, np.float32))
             good = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(1)
             clipped += int(((boxes != record.boxes).any(1) & good).sum())
             dropped += int((~good).sum())
@@ -136,7 +142,7 @@ class CocoSplit:
             if read is None:
                 continue
             record = self.records[index]
-            image, boxes = pil_to_tensor(read).float() / 255, record.boxes
+            image, boxes = pil_to_tensor(read).float() / 255, torch.tensor(record.boxes)
             if tuple(image.shape[1:]) != (record.height, record.width):
                 raise ValueError(_another_size(record, image.shape[2], image.shape[1]))
             if self.flip and bool(self.flips[index]):
@@ -144,8 +150,9 @@ class CocoSplit:
                 left, top, right, bottom = boxes.unbind(1)
                 boxes = torch.stack([record.width - right, top, record.width - left, bottom], 1)
             images.append(image)
-            crowd = record.crowd.to(torch.int64)
-            targets.append({"boxes": boxes, "labels": record.labels, "iscrowd": crowd, "area": record.areas})
+            crowd = torch.tensor(record.crowd, dtype=torch.int64)
+            labels, areas = torch.tensor(record.labels), torch.tensor(record.areas)
+            targets.append({"boxes": boxes, "labels": labels, "iscrowd": crowd, "area": areas})
             places.append(index)
         return Batch(images, targets, tuple(places), tuple(unreadable))
 
@@ -260,10 +267,10 @@ def _annotated_image(
     corners = [(left, top, left + wide, top + high) for left, top, wide, high in boxes]
     return AnnotatedImage(
         *(path, image_id, width, height),
-        boxes=torch.tensor(corners, dtype=torch.float32).view(-1, 4),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        crowd=torch.tensor(crowd, dtype=torch.bool),
-        areas=torch.tensor(areas, dtype=torch.float32),
+        boxes=np.array(corners, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int64),
+        crowd=np.array(crowd, np.bool_),
+        areas=np.array(areas, np.float32),
     )
 
 
