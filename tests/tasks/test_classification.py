@@ -16,6 +16,7 @@ from PIL import Image
 from ddfnet.cli import main
 from ddfnet.tasks.classification import LOOK, Classification
 from ddfnet.tasks.classification_data import ClassificationData
+from ddfnet.tasks.history import History
 from ddfnet.tasks.unreadable import shown
 
 
@@ -65,6 +66,15 @@ def test_a_lost_loss_is_told(images: Path, tmp_path: Path, capsys: pytest.Captur
     assert re.search(r"lr: the loss is no longer finite at step \d; try a lower one", capsys.readouterr().err)
     assert not (run / "last.ckpt").exists()
     assert not (run / "summary.json").exists()
+
+
+def test_validation_without_an_image_that_can_be_read(tmp_path: Path) -> None:
+    history = History(tmp_path / "metrics.csv", "val_accuracy", "max")
+    history.rows = [{"epoch": 0, "train_loss": 1.0}]
+    with pytest.raises(
+        ValueError, match="data: expected validation images that can be read, got none to compute val_a"
+    ):
+        history.best  # noqa: B018
 
 
 def test_the_lost_loss_of_any_process_is_told_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
