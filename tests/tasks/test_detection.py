@@ -312,6 +312,7 @@ def test_images_whose_coarsest_level_is_one_pixel(boxes: Path, upsample: str) ->
         (["--model.upsample=nope"], "upsample: expected 'ddf', "),
         (["--model.backbone=nope"], "backbone: expected 'resnet50' or the name of a timm network, got 'nope'"),
         (["--model.network_args={nope: 1}"], "nope: expected an argument of torchvision's FasterRCNN"),
+        (["--model.aspect_ratios=[1.0]"], "aspect_ratios: expected [0.5, 1.0, 2.0] without anchor_sizes, got [1.0]"),
         (["--data.batch_size=0"], "batch_size: expected an int >= 1, got 0"),
     ],
 )

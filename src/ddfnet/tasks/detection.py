@@ -34,6 +34,7 @@ SCORES = {
 }
 NONE_SUCH = -1.0  # what COCO's scorer says where there is nothing to be found
 PICTURES = 6  # test images drawn
+ASPECT_RATIOS = [0.5, 1.0, 2.0]  # the detector's own
 SURE = 0.3  # least score of the detections drawn
 
 
@@ -49,7 +50,7 @@ class Detection(lightning.LightningModule):
         max_size: and their long side at most so many.
         anchor_sizes: side of the anchors of each level of the pyramid (of the square of their area), the largest map first,
             in pixels of the resized image; None: the detector's own.
-        aspect_ratios: height over width of the anchors.
+        aspect_ratios: height over width of the anchors; others than the default need `anchor_sizes`.
         network_args: further arguments of the detector, such as `{box_detections_per_img: 300}`.
         optimizer: "sgd" or "adamw".
         lr: the highest learning rate, for the batch size trained with.
@@ -76,20 +77,22 @@ class Detection(lightning.LightningModule):
         min_size: int = 800,
         max_size: int = 1333,
         anchor_sizes: list[float] | None = None,
-        aspect_ratios: list[float] = [0.5, 1.0, 2.0],  # noqa: B006 - never changed; jsonargparse shows it
+        aspect_ratios: list[float] = ASPECT_RATIOS,
         network_args: dict[str, Any] | None = None,
         optimizer: Literal["sgd", "adamw"] = "sgd",
         lr: float = 0.02,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         schedule: Literal["step", "cosine"] = "step",
-        lr_steps: list[int] = [8, 11],  # noqa: B006
+        lr_steps: list[int] = [8, 11],  # noqa: B006 - never changed; jsonargparse shows it
         warmup_steps: int = 500,
         choose: Literal["last", "best"] = "last",
         channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        if anchor_sizes is None and list(aspect_ratios) != ASPECT_RATIOS:
+            raise ValueError(f"aspect_ratios: expected {ASPECT_RATIOS} without anchor_sizes, got {aspect_ratios}")
         self.monitor = ("val_mAP", "max") if choose == "best" else ("epoch", "max")
         self.name = f"{backbone}-fpn-{upsample}"
         self._results: list[dict[str, Any]] = []
