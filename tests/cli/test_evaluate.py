@@ -56,6 +56,8 @@ def test_a_released_checkpoint(images: Path, tmp_path: Path, capsys: pytest.Capt
         top1, top5 = by_hand(model, images, size, crop_pct)
         assert f"test accuracy  {round(top1, 6)!r}\ntest top5  {round(top5, 6)!r}\n" in printed
         assert "a.pth: 24 test images" in printed
+    assert main(["evaluate", *options, str(tmp_path / "a.pth")]) == 0  # in any order
+    assert capsys.readouterr().out == printed
 
 
 def test_images_that_cannot_be_read_are_told(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """COCO's format: what is read, what is made trainable, and what is refused, in one sentence, before training starts."""
 
 import json
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def test_categories_with_gaps_are_mapped_and_mapped_back(folder: Path) -> None:
     )
     assert found.classes == ("dog", "cat", "eel")  # by their ids
     assert found.category_ids == (3, 7, 90)
-    images, targets = found.__getitems__([0])
+    images, targets, _, _ = found.__getitems__([0])
     assert images[0].shape == (3, 10, 20)
     assert targets[0]["labels"].tolist() == [3, 1]
     assert targets[0]["boxes"].tolist() == [[1, 2, 4, 6], [5, 1, 7, 3]]
@@ -94,7 +95,7 @@ def test_images_of_any_kind_are_three_channels(folder: Path, mode: str) -> None:
     elif mode != "L":
         image = image.convert(mode)
     image.save(folder / "images" / "a.png")
-    (pixels,), _ = split(folder, [annotation(0, (1, 1, 5, 5))]).__getitems__([0])
+    (pixels,), *_ = split(folder, [annotation(0, (1, 1, 5, 5))]).__getitems__([0])
     torch.testing.assert_close(pixels, torch.full((3, 10, 20), 0.2))
 
 
@@ -104,7 +105,7 @@ def test_flips_depend_on_seed_and_epoch_alone(folder: Path) -> None:
     seen = {}
     for epoch in range(20):
         found.set_epoch(epoch)
-        (image,), (target,) = found.__getitems__([0])
+        (image,), (target,), *_ = found.__getitems__([0])
         seen[bool(found.flips[0])] = (image, target["boxes"].tolist())
         found.set_epoch(epoch)
         assert torch.equal(found.__getitems__([0])[0][0], image)
@@ -190,3 +191,35 @@ def test_images_that_are_not_what_the_annotations_say(folder: Path) -> None:
     (folder / "images" / "b.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"b\.png: not an image"):
         split(folder, [annotation(1, (1, 1, 5, 5))])
+
+
+def test_images_that_are_truncated(folder: Path) -> None:
+    """Their headers are whole. In training the next one takes the place, with its own boxes; else they are left out."""
+    noise = np.random.default_rng(0).integers(0, 255, (10, 20, 3), dtype=np.uint8)
+    for name in "ac":
+        path = folder / "images" / f"{name}.png"
+        Image.fromarray(noise).save(path)
+        path.write_bytes(path.read_bytes()[:300])
+    annotations = [annotation(number, (number, 1, 5, 5)) for number in range(3)]
+    bad = tuple(str(folder / "images" / f"{name}.png") for name in "ac")
+    batch = split(folder, annotations).__getitems__([0, 1, 2])
+    assert batch.places == (1, 1, 1)
+    assert [target["boxes"].tolist() for target in batch.targets] == [[[1, 1, 6, 6]]] * 3
+    assert batch.unreadable == (bad[0], bad[1], bad[0])  # the last one's next is the first
+    batch = split(folder, annotations, train=False).__getitems__([0, 1, 2])
+    assert (len(batch.images), batch.places, batch.unreadable) == (1, (1,), bad)
+    (folder / "images" / "b.png").write_bytes((folder / "images" / "a.png").read_bytes())
+    with pytest.raises(ValueError, match=r"a\.png: unreadable .*; nor could any of the 2 images after it be read"):
+        split(folder, annotations).__getitems__([0])
+
+
+def test_records_take_no_file_descriptors_on_their_way_to_a_worker(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, seen = split(folder, [GOOD]), []
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", lambda storage: seen.append(storage) or (0, 0))
+    monkeypatch.setattr(torch.multiprocessing.reductions.reduction, "DupFd", lambda fd: fd)
+    ForkingPickler.dumps(found.records)
+    assert not seen
+    ForkingPickler.dumps(torch.zeros(2))
+    assert seen

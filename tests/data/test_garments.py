@@ -134,3 +134,11 @@ def test_errors(made: Path, tmp_path: Path) -> None:
         garments.make_garments(tmp_path / "g", images=[1, 0, 1])
     with pytest.raises(ValueError, match="image_size: expected an int >= 64, got 32"):
         garments.make_garments(tmp_path / "g", image_size=32)
+
+
+def test_another_version_is_kept_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = garments.default_folder()
+    assert before.parent == tmp_path / "ddfnet"
+    monkeypatch.setattr(garments, "VERSION", garments.VERSION + 1)
+    assert garments.default_folder() != before

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ import torch
 from PIL import Image
 
 from ddfnet.cli import main
-from ddfnet.tasks.classification import Classification, shown
+from ddfnet.tasks.classification import LOOK, Classification
 from ddfnet.tasks.classification_data import ClassificationData
+from ddfnet.tasks.history import History
+from ddfnet.tasks.unreadable import shown
 
 
 @pytest.fixture
@@ -51,6 +55,48 @@ def test_the_rate_follows_the_joined_batch_and_unreadable_images_are_listed(
     assert set(summary["unreadable"]) == {str(path) for path in bad if str(path) in told}
     assert len(summary["unreadable"]) >= 2  # one of training's may be among those held out, or never drawn
     assert torch.load(run / "last.ckpt", weights_only=True)["unreadable"]
+
+
+def test_a_lost_loss_is_told(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the last batch of the epoch it was lost in, before anything is saved."""
+    options = [f"--data.root={images}", "--data.dataset=image-folder", "--data.image_size=32", "--data.batch_size=4"]
+    options += ["--model.network=dwresnet_mini", "--model.optimizer=sgd", "--model.lr=1e38", "--model.warmup_epochs=0"]
+    run = tmp_path / "run"
+    assert main(["train", f"--run={run}", *options, "--epochs=2", "--trainer.accelerator=cpu"]) == 1
+    assert re.search(r"lr: the loss is no longer finite at step \d; try a lower one", capsys.readouterr().err)
+    assert not (run / "last.ckpt").exists()
+    assert not (run / "summary.json").exists()
+
+
+def test_validation_without_an_image_that_can_be_read(tmp_path: Path) -> None:
+    history = History(tmp_path / "metrics.csv", "val_accuracy", "max")
+    history.rows = [{"epoch": 0, "train_loss": 1.0}]
+    with pytest.raises(
+        ValueError, match="data: expected validation images that can be read, got none to compute val_a"
+    ):
+        history.best  # noqa: B018
+
+
+def test_the_lost_loss_of_any_process_is_told_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process's losses are finite; another one's were lost at step 3."""
+
+    class Trainer:
+        is_last_batch, global_step = False, 0
+
+    def reduce(value: torch.Tensor, op: Any) -> None:
+        assert op == torch.distributed.ReduceOp.MIN
+        value.clamp_(max=3)
+
+    model = Classification()
+    model._trainer = Trainer()  # type: ignore[assignment]
+    monkeypatch.setattr(type(model), "global_step", 0)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+    model._lost_at = torch.tensor(math.inf)
+    for batch in range(1, LOOK):
+        model._check_finite(torch.tensor(1.0), batch)
+    with pytest.raises(ValueError, match="lr: the loss is no longer finite at step 3; try a lower one"):
+        model._check_finite(torch.tensor(1.0), LOOK)
 
 
 @pytest.mark.parametrize(

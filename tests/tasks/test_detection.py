@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import nn
 
 from ddfnet import recipes
 from ddfnet.cli import main
-from ddfnet.data.coco import CocoSplit
+from ddfnet.data.coco import Batch, CocoSplit
 from ddfnet.data.garments import make_garments
 from ddfnet.tasks.detection import SCORES, Detection, average_precision
 from ddfnet.tasks.detection_data import DetectionData
@@ -114,6 +115,44 @@ def test_a_run_prints_what_pycocotools_computes_from_its_result_file(boxes: Path
     assert summary["best_epoch"] == 6
     assert summary["pictures"] == ["curves.png", "detections.png"]
     assert (trained / "detections.png").is_file()
+
+
+def test_truncated_images_are_left_out_and_named(
+    boxes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of training's, and of the test images the first: the scores are those of the others, with their own ids."""
+    root = tmp_path / "boxes"
+    shutil.copytree(boxes, root)
+    bad = [root / "train2017" / "101.png", root / "val2017" / "100.png"]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:1000])
+    options = [
+        *SMALL,
+        "--data.batch_size=2",
+        "--epochs=1",
+        "--model.warmup_steps=0",
+        "--model.anchor_sizes=[8, 16, 24, 32, 48]",
+    ]
+    run = tmp_path / "run"
+    config = "--config=coco/faster_rcnn_r50_fpn_nearest_1x"
+    assert main(["train", config, f"--data.root={root}", f"--run={run}", *options]) == 0
+    told = capsys.readouterr().err
+    assert all(str(path) in told for path in bad)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["unreadable"] == [str(path) for path in bad]
+    results = json.loads((run / "detections.json").read_text())
+    assert {result["image_id"] for result in results} <= set(range(101, 110))
+    truth = json.loads((root / "annotations" / "instances_val2017.json").read_text())
+    truth["images"] = [entry for entry in truth["images"] if entry["id"] != 100]
+    truth["annotations"] = [entry for entry in truth["annotations"] if entry["image_id"] != 100]
+    (tmp_path / "others.json").write_text(json.dumps(truth))
+    if results:
+        expected = pycocotools_scores(tmp_path / "others.json", results)
+        assert summary["test_mAP"] == pytest.approx(expected["mAP"], abs=1e-6)
+    assert main(["evaluate", str(run), "--trainer.accelerator=cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "9 test images" in printed
+    assert f"1 more could not be read and are not in the score: {bad[1]}" in printed.replace("\n", "")
 
 
 def test_evaluate_prints_the_scores_again(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,11 +281,11 @@ def test_crowds_are_not_trained_on_and_a_lost_loss_is_told(boxes: Path) -> None:
     model.network = Network()
     model.log = lambda *args, **options: None  # type: ignore[assignment, method-assign]
     target = {"boxes": torch.rand(3, 4), "labels": torch.tensor([1, 2, 3]), "iscrowd": torch.tensor([0, 1, 0])}
-    model.training_step(([torch.rand(3, 8, 8)], [target]), 0)
+    model.training_step(Batch([torch.rand(3, 8, 8)], [target], (0,)), 0)
     assert seen[0][0]["labels"].tolist() == [1, 3]
     Network.loss = math.nan
     with pytest.raises(ValueError, match=r"lr: the loss is no longer finite at step 0 \(loss nan\)"):
-        model.training_step(([torch.rand(3, 8, 8)], [target]), 0)
+        model.training_step(Batch([torch.rand(3, 8, 8)], [target], (0,)), 0)
 
 
 @pytest.mark.parametrize("upsample", ["ddf", "nearest", "carafe", "dysample"])
@@ -273,6 +312,7 @@ def test_images_whose_coarsest_level_is_one_pixel(boxes: Path, upsample: str) ->
         (["--model.upsample=nope"], "upsample: expected 'ddf', "),
         (["--model.backbone=nope"], "backbone: expected 'resnet50' or the name of a timm network, got 'nope'"),
         (["--model.network_args={nope: 1}"], "nope: expected an argument of torchvision's FasterRCNN"),
+        (["--model.aspect_ratios=[1.0]"], "aspect_ratios: expected [0.5, 1.0, 2.0] without anchor_sizes, got [1.0]"),
         (["--data.batch_size=0"], "batch_size: expected an int >= 1, got 0"),
     ],
 )

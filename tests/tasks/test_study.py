@@ -127,6 +127,18 @@ def test_runs_of_other_options_are_not_mixed_in(here: Path, capsys: pytest.Captu
     assert "holds a run of other options" in capsys.readouterr().err
 
 
+def test_recipes_with_different_scores(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = 'scores = {"test_accuracy": 0.75, "val_accuracy": 0.5} if recipe.endswith("ddf_up") else {"test_mAP": 0.25}'
+    lines = [other if line.startswith("scores =") else line for line in TRAIN.splitlines()]
+    (here / "train.py").write_text(chr(10).join(lines))
+    assert run("--seeds", "0") == 0
+    out = capsys.readouterr().out
+    assert "0.2500" in out
+    assert "0.7500" in out
+    rows = list(csv.DictReader((here / "s.csv").open()))
+    assert [(row["test_mAP"], row["test_accuracy"]) for row in rows] == [("0.25", ""), ("", "0.75")] * 2
+
+
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [

@@ -27,12 +27,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--combine", default="mul", help="how FILE's filters were combined, mul or add (default: mul)")
     if {"-h", "--help"} & set(argv):
         parser.parse_args(argv)
-    own = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    own = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     own.add_argument("--checkpoint")
     own.add_argument("--weights", type=Path)
     own.add_argument("--combine", default="mul")
-    own.add_argument("RUN", nargs="?")
     given = own.parse_known_args(argv)[0]
+    given.RUN = _positional(argv)
     if given.RUN is None:
         raise ValueError("RUN: expected the folder of a run, the name of a network or a checkpoint of the authors'")
     console = Console(quiet=rank() > 0)
@@ -59,6 +59,17 @@ def main(argv: list[str]) -> int:
         names = ", ".join(left_out)
         console.print(f"{len(left_out)} more could not be read and are not in the score: {names}", soft_wrap=True)
     return 0
+
+
+def _positional(argv: list[str]) -> str | None:
+    """The first argument that is neither an option nor the value after one, None without one."""
+    arguments = iter(argv)
+    for argument in arguments:
+        if not argument.startswith("--"):
+            return argument
+        if "=" not in argument and argument != "--print_config":  # every other option takes a value
+            next(arguments, None)
+    return None
 
 
 def _is_network(name: str) -> bool:

@@ -93,6 +93,10 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, di
     for name, value in data.items():
         if isinstance(value, Path):
             data[name] = value.resolve()  # a run is evaluated and resumed from any folder
+    model = config.model.get("init_args") or {}
+    for name in ("weights", "weights_backbone"):
+        if isinstance(model.get(name), str) and Path(model[name]).is_file():
+            model[name] = str(Path(model[name]).resolve())
     objects = parser.instantiate(config)
     return objects.model, objects.data, placed(dict(config.trainer))
 

@@ -53,14 +53,15 @@ def main(argv: list[str]) -> int:
             study.write(rows, args.csv)
         if rows and args.plot is not None:
             draw_study(rows, args.plot)
-    scores = [name for name in rows[0] if name.startswith("test_")]
+    scores = study.test_scores(rows)
     table = Table(title=f"mean ± standard deviation, seeds {', '.join(map(str, args.seeds))}", title_justify="left")
     for title in ("recipe", *(name.removeprefix("test_").replace("_", " ") for name in scores)):
         table.add_column(title)
     for recipe in dict.fromkeys(names):
         of_recipe = {row["seed"]: row for row in rows if row["recipe"] == recipe}
         mean, spread = of_recipe[study.MEAN], of_recipe.get(study.SPREAD, {})
-        cells = [f"{mean[name]:.4f}" + (f" ± {spread[name]:.4f}" if name in spread else "") for name in scores]
-        table.add_row(recipe, *cells)
+        told = {name: f"{mean[name]:.4f}" for name in scores if name in mean}
+        told |= {name: f"{told[name]} ± {spread[name]:.4f}" for name in scores if name in spread}
+        table.add_row(recipe, *(told.get(name, "") for name in scores))
     console.print(table)
     return 0

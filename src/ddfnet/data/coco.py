@@ -7,33 +7,48 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from ddfnet.data.images import read_rgb
+from ddfnet.data.images import TRIES, read_rgb
 
 Target = dict[str, Tensor]
-Batch = tuple[list[Tensor], list[Target]]
 MIN_SIDE = 1.0  # pixels: a training box with a shorter side has nothing to learn from, and the detectors refuse it
+
+
+class Batch(NamedTuple):
+    """Images with their boxes, and the names of those that were asked for and could not be read."""
+
+    images: list[Tensor]  # (3, H, W) float32 in 0..1
+    targets: list[Target]  # of each image: boxes (N, 4), labels (N,), iscrowd (N,) and area (N,)
+    places: tuple[int, ...]  # of the images in their split
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image and its N boxes, in the order of the annotation file."""
+    """An image and its N boxes, in the order of the annotation file.
+
+    Arrays, not tensors, each of which would take a file descriptor on its way to a worker.
+    """
 
     path: Path
     image_id: int | str
     width: int
     height: int
-    boxes: Tensor  # (N, 4) float32: left, top, right, bottom, in pixels
-    labels: Tensor  # (N,) int64: 1 to the number of classes, in the order of the category ids; 0 is the background
-    crowd: Tensor  # (N,) bool: neither to be found nor wrong to be found
-    areas: Tensor  # (N,) float32, in square pixels: what makes an object small, medium or large
+    boxes: NDArray[np.float32]  # (N, 4) float32: left, top, right, bottom, in pixels
+    labels: NDArray[
+        np.int64
+    ]  # (N,) int64: 1 to the number of classes, in the order of the category ids; 0 is the background
+    crowd: NDArray[np.bool_]  # (N,) bool: neither to be found nor wrong to be found
+    areas: NDArray[np.float32]  # (N,) float32, in square pixels: what makes an object small, medium or large
 
 
 class CocoSplit:
@@ -42,6 +57,9 @@ class CocoSplit:
     Boxes of a training split are clipped to their image, those with less than a pixel left are dropped, and images left
     without boxes are left out; what was done is counted in `counts`. Boxes of other splits are taken as they are, so that
     scores are those that pycocotools computes from the same file.
+
+    An image whose pixels cannot be read is named in its batch. In training the next one that can be takes its place;
+    otherwise it is left out.
 
     Args:
         images: the folder that `file_name` is relative to.
@@ -86,8 +104,7 @@ class CocoSplit:
         kept: list[AnnotatedImage] = []
         clipped = dropped = 0
         for record in self.records:
-            limits = torch.tensor([record.width, record.height] * 2, dtype=torch.float32)
-            boxes = torch.minimum(record.boxes.clamp(min=0), limits)
+            boxes = np.clip(record.boxes, 0, np.array([record.width, record.height] * 2, np.float32))
             good = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(1)
             clipped += int(((boxes != record.boxes).any(1) & good).sum())
             dropped += int((~good).sum())
@@ -110,11 +127,22 @@ class CocoSplit:
         self.flips = torch.rand(len(self), generator=generator) < 0.5
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """Images (3, H, W) float32 in 0..1, and of each its boxes (N, 4), labels (N,), iscrowd (N,) and area (N,)."""
-        images, targets = [], []
-        for index in indices:
+        """The images of `indices`, in order.
+
+        Raises:
+            ValueError: an image has another size than the annotations say; in training, none of 100 in a row can be read.
+        """
+        images: list[Tensor] = []
+        targets: list[Target] = []
+        places: list[int] = []
+        unreadable: list[str] = []
+        for asked in indices:
+            read, index, failed = self._first_readable(asked)
+            unreadable += failed
+            if read is None:
+                continue
             record = self.records[index]
-            image, boxes = pil_to_tensor(read_rgb(record.path)).float() / 255, record.boxes
+            image, boxes = pil_to_tensor(read).float() / 255, torch.tensor(record.boxes)
             if tuple(image.shape[1:]) != (record.height, record.width):
                 raise ValueError(_another_size(record, image.shape[2], image.shape[1]))
             if self.flip and bool(self.flips[index]):
@@ -122,9 +150,26 @@ class CocoSplit:
                 left, top, right, bottom = boxes.unbind(1)
                 boxes = torch.stack([record.width - right, top, record.width - left, bottom], 1)
             images.append(image)
-            crowd = record.crowd.to(torch.int64)
-            targets.append({"boxes": boxes, "labels": record.labels, "iscrowd": crowd, "area": record.areas})
-        return images, targets
+            crowd = torch.tensor(record.crowd, dtype=torch.int64)
+            labels, areas = torch.tensor(record.labels), torch.tensor(record.areas)
+            targets.append({"boxes": boxes, "labels": labels, "iscrowd": crowd, "area": areas})
+            places.append(index)
+        return Batch(images, targets, tuple(places), tuple(unreadable))
+
+    def _first_readable(self, asked: int) -> tuple[Image.Image | None, int, list[str]]:
+        """The image at `asked`, or in training the first after it that can be read; its place; those that could not."""
+        failed: list[str] = []
+        first: ValueError | None = None
+        for step in range(min(TRIES, len(self)) if self.train else 1):
+            index = (asked + step) % len(self)
+            try:
+                return read_rgb(self.records[index].path), index, failed
+            except ValueError as error:
+                failed.append(str(self.records[index].path))
+                first = first or error
+        if self.train:
+            raise ValueError(f"{first}; nor could any of the {len(failed) - 1} images after it be read")
+        return None, asked, failed
 
     def result(self, index: int, boxes: Tensor, labels: Tensor, scores: Tensor) -> list[dict[str, Any]]:
         """Detections (boxes (N, 4), labels (N,), scores (N,)) on image `index` as COCO's result format has them."""
@@ -222,10 +267,10 @@ def _annotated_image(
     corners = [(left, top, left + wide, top + high) for left, top, wide, high in boxes]
     return AnnotatedImage(
         *(path, image_id, width, height),
-        boxes=torch.tensor(corners, dtype=torch.float32).view(-1, 4),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        crowd=torch.tensor(crowd, dtype=torch.bool),
-        areas=torch.tensor(areas, dtype=torch.float32),
+        boxes=np.array(corners, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int64),
+        crowd=np.array(crowd, np.bool_),
+        areas=np.array(areas, np.float32),
     )
 
 

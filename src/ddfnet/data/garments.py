@@ -19,6 +19,7 @@ from PIL import Image
 from ddfnet.data.fashion_mnist import CLASSES, fashion_mnist
 from ddfnet.data.splits import InMemorySplit
 
+VERSION = 1  # of what is drawn; another one where the same arguments give other bytes
 SPLITS = ("train", "val", "test")
 IMAGES = (800, 100, 300)
 IMAGE_SIZE = 128
@@ -55,8 +56,8 @@ class _Placed:
 
 
 def default_folder() -> Path:
-    """Where the data set is kept when nobody says where: below `XDG_CACHE_HOME`, or `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddfnet" / "garments"
+    """Where this version of the data set is kept when nobody says where: below `XDG_CACHE_HOME`, or `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddfnet" / f"garments-{VERSION}"
 
 
 def is_made(folder: Path) -> bool:

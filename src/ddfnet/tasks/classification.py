@@ -1,7 +1,6 @@
 """Image classification: a timm network, timm's optimisers and schedules, any data set of `ddfnet.data`."""
 
-import sys
-from collections.abc import Iterable
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +23,11 @@ from ddfnet.data.splits import Batch, Split
 from ddfnet.models import complexity  # importing the models registers them with timm
 from ddfnet.tasks.classification_data import ClassificationData
 from ddfnet.tasks.pictures import draw_spatial_filters
+from ddfnet.tasks.unreadable import note
 
-__all__ = ["Classification", "ClassificationData", "shown"]
+__all__ = ["Classification", "ClassificationData"]
+
+LOOK = 50  # batches from one look at whether the loss is finite to the next
 
 
 class Classification(lightning.LightningModule):
@@ -97,6 +99,7 @@ class Classification(lightning.LightningModule):
             raise ValueError(f"lr_batch: expected an int >= 1, got {lr_batch}")
         self.unreadable: set[str] = set()  # names of images
         self._averaging: EMAWeightAveraging | None = None
+        self._lost_at = torch.tensor(math.inf)  # first step of this epoch whose loss was not finite
 
     def build(self, data: ClassificationData) -> None:
         """Builds the network for the classes and channels of `data` (once)."""
@@ -203,17 +206,33 @@ class Classification(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels, unreadable = batch
-        self._note(unreadable)
+        note(self.unreadable, unreadable)
         targets = labels
         if self.mixup is not None:
             if len(labels) % 2:
                 raise ValueError(f"batch_size: expected an even number with mixup or cutmix, got {len(labels)}")
             images, targets = self.mixup(images, labels)
         loss: Tensor = self.train_loss(self(images), targets)
+        self._check_finite(loss, batch_idx)
         self.log(
             "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True
         )
         return loss
+
+    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
+        """ValueError, in all processes alike, where the loss of one was not finite.
+
+        Looked at every 50 batches and after the last one: a look waits for the device. No checkpoint lies between.
+        """
+        at = torch.where(torch.isfinite(loss.detach()), math.inf, float(self.global_step))
+        self._lost_at = at if batch_idx == 0 else torch.minimum(self._lost_at, at)
+        if batch_idx % LOOK and not self.trainer.is_last_batch:
+            return
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(self._lost_at, distributed.ReduceOp.MIN)
+        step = self._lost_at.item()
+        if math.isfinite(step):
+            raise ValueError(f"lr: the loss is no longer finite at step {step:.0f}; try a lower one")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._score(batch, "val")
@@ -224,7 +243,7 @@ class Classification(lightning.LightningModule):
     def _score(self, batch: Batch, part: Literal["val", "test"]) -> None:
         """Logs the scores of a batch, and in validation its loss."""
         images, labels, unreadable = batch
-        self._note(unreadable)
+        note(self.unreadable, unreadable)
         if not len(labels):
             return
         scores = self(images)
@@ -234,13 +253,6 @@ class Classification(lightning.LightningModule):
             metric = getattr(self, f"{part}_{name}")
             metric(scores, labels)
             self.log(f"{part}_{name}", metric, prog_bar=part == "val" and name == "accuracy", batch_size=len(labels))
-
-    def _note(self, unreadable: Iterable[str]) -> None:
-        """Remembers images that could not be read, and tells of each once, in the process that found it."""
-        new = set(unreadable) - self.unreadable
-        self.unreadable |= new
-        if new:
-            print(f"cannot be read, left out: {shown(new)}", file=sys.stderr, flush=True)
 
     def on_train_epoch_end(self) -> None:
         self._gather_unreadable()
@@ -304,10 +316,3 @@ def _first_readable(split: Split, count: int) -> Tensor:
     if not images:
         raise ValueError(f"data: expected images that can be read, got none in {len(split)}")
     return torch.stack(images)
-
-
-def shown(names: Iterable[str]) -> str:
-    """Names in a sentence: how many there are, and the first five."""
-    listed = sorted(names)
-    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-    return f"{len(listed)} image{'s' * (len(listed) > 1)}: {', '.join(listed[:5])}{more}"

@@ -20,6 +20,7 @@ from ddfnet.models.complexity import complexity
 from ddfnet.models.faster_rcnn import fasterrcnn_resnet50_fpn_ddf_up
 from ddfnet.tasks.detection_data import DetectionData
 from ddfnet.tasks.pictures import draw_detections
+from ddfnet.tasks.unreadable import note
 
 # As COCO reports them: mean average precision over IoU 0.50 to 0.95, at 0.50 and 0.75, and of boxes of an area below 32^2,
 # below 96^2 and above, in the image's own pixels.
@@ -33,11 +34,14 @@ SCORES = {
 }
 NONE_SUCH = -1.0  # what COCO's scorer says where there is nothing to be found
 PICTURES = 6  # test images drawn
+ASPECT_RATIOS = [0.5, 1.0, 2.0]  # the detector's own
 SURE = 0.3  # least score of the detections drawn
 
 
 class Detection(lightning.LightningModule):
     """Trains Faster R-CNN; the defaults are Table 6's protocol.
+
+    Images that cannot be read are told, and listed in the summary of the run.
 
     Args:
         backbone, upsample, weights, weights_backbone: of `ddfnet.models.fasterrcnn_resnet50_fpn_ddf_up`.
@@ -46,7 +50,7 @@ class Detection(lightning.LightningModule):
         max_size: and their long side at most so many.
         anchor_sizes: side of the anchors of each level of the pyramid (of the square of their area), the largest map first,
             in pixels of the resized image; None: the detector's own.
-        aspect_ratios: height over width of the anchors.
+        aspect_ratios: height over width of the anchors; others than the default need `anchor_sizes`.
         network_args: further arguments of the detector, such as `{box_detections_per_img: 300}`.
         optimizer: "sgd" or "adamw".
         lr: the highest learning rate, for the batch size trained with.
@@ -73,24 +77,26 @@ class Detection(lightning.LightningModule):
         min_size: int = 800,
         max_size: int = 1333,
         anchor_sizes: list[float] | None = None,
-        aspect_ratios: list[float] = [0.5, 1.0, 2.0],  # noqa: B006 - never changed; jsonargparse shows it
+        aspect_ratios: list[float] = ASPECT_RATIOS,
         network_args: dict[str, Any] | None = None,
         optimizer: Literal["sgd", "adamw"] = "sgd",
         lr: float = 0.02,
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         schedule: Literal["step", "cosine"] = "step",
-        lr_steps: list[int] = [8, 11],  # noqa: B006
+        lr_steps: list[int] = [8, 11],  # noqa: B006 - never changed; jsonargparse shows it
         warmup_steps: int = 500,
         choose: Literal["last", "best"] = "last",
         channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        if anchor_sizes is None and list(aspect_ratios) != ASPECT_RATIOS:
+            raise ValueError(f"aspect_ratios: expected {ASPECT_RATIOS} without anchor_sizes, got {aspect_ratios}")
         self.monitor = ("val_mAP", "max") if choose == "best" else ("epoch", "max")
         self.name = f"{backbone}-fpn-{upsample}"
         self._results: list[dict[str, Any]] = []
-        self._tested = 0
+        self.unreadable: set[str] = set()  # names of images
 
     def build(self, data: DetectionData) -> None:
         """Builds the detector for the classes of `data` (once)."""
@@ -127,6 +133,11 @@ class Detection(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["classes"] = list(self.classes)
+        if self.unreadable:
+            checkpoint["unreadable"] = sorted(self.unreadable)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.unreadable = set(checkpoint.get("unreadable", ()))
 
     def configure_model(self) -> None:
         self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
@@ -134,7 +145,7 @@ class Detection(lightning.LightningModule):
     def describe(self, data: DetectionData) -> dict[str, Any]:
         """What the summary of a run says of the detector and its data. FLOPs are those of the backbone and its pyramid."""
         network: Any = self.network
-        (image,), _ = data.splits.val.__getitems__([0])
+        (image,) = _first_readable(data.splits.val, 1).images
         shape = network.transform([image.to(self.device)])[0].tensors.shape
         cost = complexity(network.backbone, shape)
         splits = {name: getattr(data.splits, name) for name in ("train", "val", "test")}
@@ -150,12 +161,13 @@ class Detection(lightning.LightningModule):
             "multiply_adds": cost.multiply_adds,
             "counted": "backbone and pyramid",
             "input_shape": list(shape),
+            **({"unreadable": sorted(self.unreadable)} if self.unreadable else {}),
         }
 
     def draw(self, data: DetectionData, folder: Path) -> dict[str, Path]:
         """Draws detections beside the ground truth; writes those of all test images, if just found, as COCO's results."""
         split = data.splits.test
-        images, targets = split.__getitems__(list(range(min(PICTURES, len(split)))))
+        images, targets, _, _ = _first_readable(split, PICTURES)
         path = folder / "detections.png"
         draw_detections(images, targets, self.predict(images), self.classes, path, least=SURE)
         if self._results:
@@ -177,7 +189,8 @@ class Detection(lightning.LightningModule):
         return [{**detections, "boxes": detections["boxes"].float()} for detections in found]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, targets = batch
+        images, targets, _, unreadable = batch
+        note(self.unreadable, unreadable)
         wanted = [{name: target[name][target["iscrowd"] == 0] for name in ("boxes", "labels")} for target in targets]
         losses: dict[str, Tensor] = self.network(images, wanted)
         loss = torch.stack(list(losses.values())).sum()
@@ -188,22 +201,28 @@ class Detection(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.val_precision.update(_on_cpu(self(batch[0])), _on_cpu(batch[1]))
+        self._find(batch, self.val_precision)
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val", self.val_precision)
 
     def on_test_epoch_start(self) -> None:
         self._results.clear()
-        self._tested = 0
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        found = _on_cpu(self(batch[0]))
-        self.test_precision.update(found, _on_cpu(batch[1]))
+        found = self._find(batch, self.test_precision)
         split: CocoSplit = self.trainer.datamodule.splits.test  # type: ignore[attr-defined]
-        for detections in found:
-            self._results += split.result(self._tested, **detections)
-            self._tested += 1
+        for place, detections in zip(batch.places, found, strict=True):
+            self._results += split.result(place, **detections)
+
+    def _find(self, batch: Batch, metric: MeanAveragePrecision) -> list[dict[str, Tensor]]:
+        """Detections of the images of a batch that can be read, which `metric` is told."""
+        note(self.unreadable, batch.unreadable)
+        if not batch.images:
+            return []
+        found = _on_cpu(self(batch.images))
+        metric.update(found, _on_cpu(batch.targets))
+        return found
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test", self.test_precision)
@@ -237,6 +256,18 @@ class Detection(lightning.LightningModule):
             return factor * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
         epoch = step * (self.trainer.max_epochs or 1) // steps
         return float(factor * 0.1 ** sum(epoch >= end for end in options["lr_steps"]))
+
+
+def _first_readable(split: CocoSplit, count: int) -> Batch:
+    """The first images of a split that can be read, `count` or as many as there are."""
+    places: list[int] = []
+    for index in range(len(split)):
+        places += split.__getitems__([index]).places
+        if len(places) == count:
+            break
+    if not places:
+        raise ValueError(f"data: expected images that can be read, got none in {len(split)}")
+    return split.__getitems__(places)
 
 
 def _on_cpu(images: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:

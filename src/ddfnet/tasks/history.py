@@ -70,7 +70,9 @@ class History(lightning.Callback):
 
     @property
     def best(self) -> dict[str, float]:
-        """The row of the first epoch whose metric none surpasses."""
+        """The row of the first epoch whose metric none surpasses; ValueError where an epoch has none."""
+        if any(self.metric not in row for row in self.rows):
+            raise ValueError(f"data: expected validation images that can be read, got none to compute {self.metric} by")
         sign = 1 if self.mode == "max" else -1
         return max(self.rows, key=lambda row: sign * row[self.metric])
 

@@ -145,7 +145,7 @@ def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
     Args:
         rows: of `ddfnet.tasks.study.collect`.
     """
-    scores = [name for name in rows[0] if name.startswith("test_")]
+    scores = list(dict.fromkeys(name for row in rows for name in row if name.startswith("test_")))
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
     columns = min(3, len(scores))
     lines = -(-len(scores) // columns)
@@ -157,6 +157,8 @@ def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
     for axis, score in zip(axes.flat, scores, strict=False):
         for place, recipe in enumerate(recipes):
             found = {row["seed"]: row[score] for row in rows if row["recipe"] == recipe and score in row}
+            if not found:  # a recipe of another task
+                continue
             mean, spread = found.pop("mean"), found.pop("std", 0.0)
             axis.errorbar(place, mean, yerr=spread, color="black", marker="_", markersize=18, capsize=4, zorder=1)
             axis.scatter([place] * len(found), list(found.values()), s=16, color="#0072B2", zorder=2)

@@ -7,6 +7,7 @@ RUN/best.ckpt     the epoch chosen          RUN/*.png          pictures
 
 import datetime
 import json
+import math
 import platform
 import sys
 from importlib import metadata
@@ -96,11 +97,16 @@ def train(
     if trainer.interrupted:
         raise KeyboardInterrupt
 
-    scores = evaluate(model, data, folder.best, trainer_options)
     best = history.best
+    scores = {
+        **evaluate(model, data, folder.best, trainer_options),
+        **{name: value for name, value in best.items() if name.startswith("val_")},
+    }
+    for name, value in scores.items():
+        if not math.isfinite(value):
+            raise ValueError(f"lr: {name} is {value} after training, expected a finite number; try a lower one")
     summary = {
         **scores,
-        **{name: value for name, value in best.items() if name.startswith("val_")},
         "best_epoch": best["epoch"] + 1,
         "chosen": "the last" if model.monitor[0] == "epoch" else "the best",
         "epochs": epochs,
@@ -119,7 +125,7 @@ def train(
     draw_curves(history.rows, folder.curves, f"{summary['network']}, seed {seed}", best_epoch=int(best["epoch"]))
     pictures = model.draw(data, folder.path)
     summary["pictures"] = ["curves.png", *(path.name for path in pictures.values())]
-    write_text(folder.summary, json.dumps(summary, indent=2) + "\n")
+    write_text(folder.summary, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return summary
 
 

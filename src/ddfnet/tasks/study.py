@@ -139,7 +139,7 @@ def collect(done: Sequence[Trial]) -> list[Row]:
     spreads: list[Row] = []
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         of_recipe = [row for row in rows if row["recipe"] == recipe]
-        names = [name for name in of_recipe[0] if name.startswith(("test_", "val_"))]
+        names = dict.fromkeys(name for row in of_recipe for name in row if name.startswith(("test_", "val_")))
         values = {name: [row[name] for row in of_recipe if name in row] for name in names}
         means = {name: round(statistics.fmean(found), 6) for name, found in values.items()}
         spreads.append({"recipe": recipe, "seed": MEAN, **means})
@@ -147,6 +147,11 @@ def collect(done: Sequence[Trial]) -> list[Row]:
             deviations = {name: round(statistics.stdev(v), 6) for name, v in values.items() if len(v) > 1}
             spreads.append({"recipe": recipe, "seed": SPREAD, **deviations})
     return rows + spreads
+
+
+def test_scores(rows: Sequence[Row]) -> list[str]:
+    """Names of the test scores that any of the rows has: recipes of different tasks have different ones."""
+    return list(dict.fromkeys(name for row in rows for name in row if name.startswith("test_")))
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
