@@ -60,6 +60,18 @@ def outcome(case: OpCase, dtype: torch.dtype, memory_format: torch.memory_format
     return None
 
 
+def derivatives(memory_format: torch.memory_format) -> str | None:
+    """What was wrong with the gradients of both orders, in float64."""
+    case = OpCase(1, 2, 2, 2)
+    inputs = [t.detach().requires_grad_() for t in case.inputs(dtype=torch.float64, memory_format=memory_format)]
+    try:
+        for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+            check(lambda *tensors: case.call(*tensors, backend="triton"), inputs, fast_mode=True)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)  # fills uninitialised memory with NaN
@@ -68,6 +80,8 @@ def main() -> None:
         name = f"{case} {str(dtype).removeprefix('torch.')} {str(memory_format).removeprefix('torch.')}"
         found[name] = outcome(case, dtype, memory_format)
         print(name, found[name], file=sys.stderr, flush=True)
+    for memory_format in MEMORY_FORMATS:
+        found[f"gradgradcheck {str(memory_format).removeprefix('torch.')}"] = derivatives(memory_format)
     print(json.dumps(found))
 
 
