@@ -14,7 +14,7 @@ BASELINE = 0.15  # metres, of the disparities
 
 
 class GeneratedScenes(RGBDImages):
-    """Rooms, streets, workbenches and floating shapes, drawn by rays in perspective; item i depends on (seed, i, size) alone.
+    """Rooms, streets, workbenches and floating shapes, in perspective; item i depends on (seed, i, size) alone.
 
     Depth edges without contrast (things before their like, in dim light or haze) and contrast without depth edges (prints,
     pictures, photographs on surfaces, shadows), thin structures (wires, legs, bars, spokes, leaves), curved and slanted

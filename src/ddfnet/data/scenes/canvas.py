@@ -4,7 +4,8 @@ World: x to the right, y ahead, z up, in metres. Camera: x to the right, y down,
 (x, y, 1), so that the ray's parameter at a shape is the depth there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -92,14 +93,18 @@ class Canvas:
             depth = depth * (1 + swing * wave)
             lean = np.float32(swing * often * abs(facing) / min(long, wide))
             tilt = np.cos(often * s + start) * lean
-            normals = direction[:, None, None].astype(np.float32) - tilt * (along / long)[:, None, None].astype(np.float32)
+            normals = direction[:, None, None].astype(np.float32) - tilt * (along / long)[:, None, None].astype(
+                np.float32
+            )
             normals /= np.sqrt((normals**2).sum(0))
             self._draw(window, inside, depth, s * np.float32(long), t * np.float32(wide), normals, material)
             return
         self._draw(window, inside, depth, s * np.float32(long), t * np.float32(wide), direction, material)
 
-    def box(self, centre: ArrayLike, sides: ArrayLike, yaw: float, material: int, *, axes: ArrayLike | None = None) -> None:
-        """A box of the given sides (x, y, z), turned by `yaw` about the upright, or with the columns of `axes` as its own."""
+    def box(
+        self, centre: ArrayLike, sides: ArrayLike, yaw: float, material: int, *, axes: ArrayLike | None = None
+    ) -> None:
+        """A box of the given sides (x, y, z), turned by `yaw` about the upright; or the columns of `axes` are its own."""
         middle, half = np.asarray(centre, np.float64), np.asarray(sides, np.float64) / 2
         own = upright(yaw) if axes is None else np.asarray(axes, np.float64)
         towards = self.position - middle
@@ -120,8 +125,8 @@ class Canvas:
         squash = own / lengths[:, None]
         start = squash @ middle
         ways = [self._linear(row, window) for row in squash]
-        a = sum(way * way for way in ways)
-        b = sum(way * np.float32(part) for way, part in zip(ways, start, strict=True))
+        a = _dot(ways, ways)
+        b = _dot(ways, start.astype(np.float32))
         under = b * b - a * np.float32(start @ start - 1)
         inside = under > 0
         depth = (b - np.sqrt(np.maximum(under, 0))) / a
@@ -147,13 +152,13 @@ class Canvas:
                 first + (last - first) * ((number + 1) / parts),
                 radius,
                 material,
-                np.linalg.norm(last - first) * number / parts,
+                float(np.linalg.norm(last - first)) * number / parts,
             )
 
     def path(self, points: ArrayLike, radius: float, material: int) -> None:
         """Tubes from point to point, with round joints where they are thick enough to be seen."""
         places = np.asarray(points, np.float64)
-        for start, end in zip(places[:-1], places[1:], strict=True):
+        for start, end in pairwise(places):
             self.tube(start, end, radius, material)
         for place in places:
             if self.pixels(2 * radius, float(self.seen(place)[2])) > FINE:
@@ -170,8 +175,8 @@ class Canvas:
         flat = np.eye(3) - np.outer(axis, axis)  # takes away what is along the axis
         start = flat @ first
         ways = [self._linear(row, window) for row in flat]
-        a = sum(way * way for way in ways) + np.float32(1e-12)
-        b = sum(way * np.float32(part) for way, part in zip(ways, start, strict=True))
+        a = _dot(ways, ways) + np.float32(1e-12)
+        b = _dot(ways, start.astype(np.float32))
         under = b * b - a * np.float32(start @ start - radius**2)
         depth = (b - np.sqrt(np.maximum(under, 0))) / a
         along = depth * self._linear(axis, window) - np.float32(axis @ first)
@@ -217,6 +222,11 @@ class Canvas:
         np.copyto(self.material[window], np.int16(material), where=front)
         for target, part in zip(self.normal, normal, strict=True):
             np.copyto(target[window], part, where=front, casting="same_kind")
+
+
+def _dot(ways: Sequence[Floats], others: Sequence[Floats] | Floats) -> Floats:
+    """The scalar product of vectors whose three parts are maps or numbers."""
+    return ways[0] * others[0] + ways[1] * others[1] + ways[2] * others[2]
 
 
 def upright(yaw: float) -> NDArray[np.float64]:

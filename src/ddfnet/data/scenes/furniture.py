@@ -6,12 +6,17 @@ from numpy.typing import ArrayLike, NDArray
 from ddfnet.data.scenes.canvas import Canvas, Floats, Mask, Outline, upright
 
 Place = NDArray[np.float64]
-RECT: Outline | None = None
+SIDEWAYS = np.array([1.0, 0.0, 0.0])
 
 
 def at(place: ArrayLike, yaw: float, offset: ArrayLike) -> Place:
     """The world point `offset` from `place`, in axes turned by `yaw`."""
     return np.asarray(place, np.float64) + upright(yaw) @ np.asarray(offset, np.float64)
+
+
+def above(place: Place, high: float) -> Place:
+    """The world point so high above `place`."""
+    return place + np.array([0.0, 0.0, high])
 
 
 def table(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, material: int, other: int) -> None:
@@ -22,7 +27,7 @@ def table(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, ma
     for x in (-1, 1):
         for y in (-1, 1):
             foot = at(place, yaw, [x * (wide / 2 - leg), y * (deep / 2 - leg), 0])
-            canvas.tube(foot, foot + [0, 0, high], leg, material)
+            canvas.tube(foot, above(foot, high), leg, material)
     for _ in range(int(rng.integers(0, 5))):
         offset = [rng.uniform(-0.4, 0.4) * wide, rng.uniform(-0.4, 0.4) * deep, high + 0.03]
         small(rng, canvas, at(place, yaw, offset), rng.uniform(0.05, 0.2), int(rng.choice([material, other])))
@@ -36,28 +41,35 @@ def chair(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, ma
     for x in (-1, 1):
         for y in (-1, 1):
             foot = at(place, yaw, [x * side / 2, y * side / 2, 0])
-            canvas.tube(foot, foot + [0, 0, back if y > 0 else high], thin, material)
+            canvas.tube(foot, above(foot, back if y > 0 else high), thin, material)
     bars = int(rng.integers(2, 6))
     for number in range(bars):
         if rng.random() < 0.5:
             level = high + (back - high) * (number + 1) / bars
             canvas.tube(
-                at(place, yaw, [-side / 2, side / 2, level]), at(place, yaw, [side / 2, side / 2, level]), thin, material
+                at(place, yaw, [-side / 2, side / 2, level]),
+                at(place, yaw, [side / 2, side / 2, level]),
+                thin,
+                material,
             )
         else:
-            x = side * ((number + 1) / (bars + 1) - 0.5)
-            canvas.tube(at(place, yaw, [x, side / 2, high]), at(place, yaw, [x, side / 2, back]), thin * 0.7, material)
+            off = side * ((number + 1) / (bars + 1) - 0.5)
+            canvas.tube(
+                at(place, yaw, [off, side / 2, high]), at(place, yaw, [off, side / 2, back]), thin * 0.7, material
+            )
 
 
-def shelves(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, material: int, others: list[int]) -> None:
+def shelves(
+    rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, material: int, others: list[int]
+) -> None:
     """Boards between posts, with boxes, balls and bottles on them."""
     wide, deep, high = rng.uniform(0.8, 2.2), rng.uniform(0.25, 0.5), rng.uniform(1.2, 2.3)
     boards = int(rng.integers(3, 6))
     if rng.random() < 0.5:
         canvas.box(at(place, yaw, [0, deep / 2, high / 2]), [wide, 0.02, high], yaw, material)
-    for x in (-1, 1):
+    for side in (-1, 1):
         for y in (-1, 1):
-            canvas.box(at(place, yaw, [x * wide / 2, y * deep / 2, high / 2]), [0.04, 0.04, high], yaw, material)
+            canvas.box(at(place, yaw, [side * wide / 2, y * deep / 2, high / 2]), [0.04, 0.04, high], yaw, material)
     for number in range(boards):
         level = high * (number + 0.3) / boards
         canvas.box(at(place, yaw, [0, 0, level]), [wide, deep, 0.03], yaw, material)
@@ -82,38 +94,44 @@ def small(rng: np.random.Generator, canvas: Canvas, place: Place, size: float, m
     kind = rng.integers(5)
     if kind == 0:
         sides = size * rng.uniform(0.4, 1.5, 3)
-        canvas.box(place + [0, 0, sides[2] / 2], sides, rng.uniform(0, np.pi), material)
+        canvas.box(above(place, sides[2] / 2), sides, rng.uniform(0, np.pi), material)
     elif kind == 1:
         radii = size / 2 * rng.uniform(0.6, 1.2, 3)
-        canvas.ellipsoid(place + [0, 0, radii[2]], radii, material)
+        canvas.ellipsoid(above(place, radii[2]), radii, material)
     elif kind == 2:
         high = size * rng.uniform(0.8, 2.0)
         cylinder(canvas, place, size * 0.35, high, material)
         if rng.random() < 0.5:
-            cylinder(canvas, place + [0, 0, high], size * 0.12, high * 0.4, material)
+            cylinder(canvas, above(place, high), size * 0.12, high * 0.4, material)
     elif kind == 3:
         high = size * rng.uniform(1.5, 3.0)
-        canvas.tube(place, place + [0, 0, high], size * 0.05, material)
-        canvas.ellipsoid(place + [0, 0, high], size * np.array([0.5, 0.5, 0.35]), material)
+        canvas.tube(place, above(place, high), size * 0.05, material)
+        canvas.ellipsoid(above(place, high), size * np.array([0.5, 0.5, 0.35]), material)
     else:
         yaw = rng.normal(0, 0.5)
         canvas.patch(
-            place + [0, 0, size * 0.6], upright(yaw)[:, 0] * size * 0.5, [0, 0, size * 0.6], material, outline=frame(0.2)
+            above(place, size * 0.6),
+            upright(yaw)[:, 0] * size * 0.5,
+            [0, 0, size * 0.6],
+            material,
+            outline=frame(0.2),
         )
 
 
 def cylinder(canvas: Canvas, place: Place, radius: float, high: float, material: int) -> None:
     """Upright, with its lid."""
-    canvas.tube(place, place + [0, 0, high], radius, material)
-    canvas.patch(place + [0, 0, high], [radius, 0, 0], [0, radius, 0], material, outline=disc)
+    canvas.tube(place, above(place, high), radius, material)
+    canvas.patch(above(place, high), [radius, 0, 0], [0, radius, 0], material, outline=disc)
 
 
 def plant(rng: np.random.Generator, canvas: Canvas, place: Place, high: float, wood: int, leaves: int) -> None:
     """A stem, branches and many small leaves turned every way."""
-    stem = place + [rng.normal(0, 0.1) * high, 0, high * rng.uniform(0.4, 0.6)]
-    canvas.path([place, (place + stem) / 2 + rng.normal(0, 0.02, 3) * high, stem], high * rng.uniform(0.012, 0.04), wood)
+    stem = above(place, high * rng.uniform(0.4, 0.6)) + rng.normal(0, 0.1) * high * SIDEWAYS
+    canvas.path(
+        [place, (place + stem) / 2 + rng.normal(0, 0.02, 3) * high, stem], high * rng.uniform(0.012, 0.04), wood
+    )
     for _ in range(int(rng.integers(4, 9))):
-        tip = stem + rng.normal(0, 0.17, 3) * high + [0, 0, high * 0.25]
+        tip = above(stem, high * 0.25) + rng.normal(0, 0.17, 3) * high
         canvas.tube(stem, tip, high * 0.008, wood)
         for _ in range(int(rng.integers(4, 10))):
             leaf = tip + rng.normal(0, 0.08, 3) * high
@@ -121,7 +139,9 @@ def plant(rng: np.random.Generator, canvas: Canvas, place: Place, high: float, w
             canvas.patch(leaf, a * high * rng.uniform(0.03, 0.08), b * high * 0.025, leaves, outline=disc)
 
 
-def wheel(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, radius: float, tyre: int, metal: int) -> None:
+def wheel(
+    rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, radius: float, tyre: int, metal: int
+) -> None:
     """A tyre, a rim, a hub and spokes, upright at `place`, its centre."""
     a, b = upright(yaw)[:, 0], np.array([0.0, 0.0, 1.0])
     angles = np.linspace(0, 2 * np.pi, 25)
@@ -220,7 +240,9 @@ def blob(rng: np.random.Generator) -> Outline:
 def polygon(rng: np.random.Generator) -> Outline:
     """A convex one."""
     angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 8))))
-    sides = [(np.float32(np.cos(angle)), np.float32(np.sin(angle)), np.float32(rng.uniform(0.4, 0.9))) for angle in angles]
+    sides = [
+        (np.float32(np.cos(angle)), np.float32(np.sin(angle)), np.float32(rng.uniform(0.4, 0.9))) for angle in angles
+    ]
 
     def outline(s: Floats, t: Floats) -> Mask:
         inside = np.ones(np.broadcast_shapes(s.shape, t.shape), bool)

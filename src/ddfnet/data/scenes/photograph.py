@@ -1,4 +1,4 @@
-"""The photograph of a canvas: light, shadows without depth edges, haze, and what a lens, a sensor and a file do to a picture."""
+"""The photograph of a canvas: light, shadows without depth edges, haze; what a lens, a sensor and a file do to a picture."""
 
 import io
 
@@ -31,8 +31,8 @@ def photograph(rng: np.random.Generator, canvas: Canvas, materials: list[Materia
     brightness = np.exp(rng.normal(0, 0.08, 3)).astype(np.float32)
     sun = np.float32(rng.uniform(0.3, 1.0))
     sky = np.float32(1) - np.float32(0.85) * sun
-    shade = _occlusion(canvas) * sky * (1 + np.float32(0.25) * canvas.normal[1])
-    colours *= (sun * lit + shade)[..., None] * brightness
+    shade = sky * (np.float32(1) - np.float32(0.25) * canvas.normal[1])
+    colours *= (_occlusion(canvas) * (sun * lit + shade))[..., None] * brightness
     colours += _highlights(canvas, materials, light)[..., None] * sun
     colours = colours.reshape(size, -1, size, canvas.size // size, 3).mean((1, 3))
     if rng.random() < 0.25:  # haze
@@ -97,8 +97,8 @@ def _shadows(canvas: Canvas, light: Floats) -> Floats:
         blocker = depth[np.where(seen, row, 0), np.where(seen, column, 0)]
         behind = z - blocker
         dark |= seen & (behind > 0.02 * z) & (behind < 0.15 * z)
-    soft = gaussian_filter(dark.astype(np.float32), 0.8)
-    return np.clip(soft, 0, 1).repeat(ratio, 0).repeat(ratio, 1) if ratio > 1 else soft
+    soft: Floats = gaussian_filter(dark.astype(np.float32), 0.7)
+    return _enlarged(soft, ratio)
 
 
 def _cast(rng: np.random.Generator, canvas: Canvas, light: Floats) -> Floats:
@@ -113,10 +113,23 @@ def _cast(rng: np.random.Generator, canvas: Canvas, light: Floats) -> Floats:
 
 
 def _occlusion(canvas: Canvas) -> Floats:
-    """(S, S): darker where what is around is nearer, as in corners and under things."""
-    near = 1 / canvas.depth
-    around = uniform_filter(near, canvas.size // 12)
-    return np.clip(1 - 1.5 * np.maximum(around / near - 1, 0), np.float32(0.35), 1)
+    """(S, S): darker in corners and beside what stands there; what is much nearer or farther takes no light away."""
+    ratio = canvas.size // SHADOW_SIDE
+    near: Floats = np.float32(1) / canvas.depth[ratio // 2 :: ratio, ratio // 2 :: ratio]
+    dark: Floats = np.zeros_like(near)
+    for reach in (3, 7):
+        for way in ((reach, 0), (-reach, 0), (0, reach), (0, -reach)):
+            nearer = np.roll(near, way, (0, 1)) / near - np.float32(1)
+            most = np.float32(0.02 * reach)
+            dark = dark + np.where(
+                (nearer > 0.15 * most) & (nearer < most), np.float32(1) - nearer / most, np.float32(0)
+            )
+    return np.float32(1) - np.float32(0.09) * _enlarged(dark, ratio)
+
+
+def _enlarged(field: Floats, ratio: int) -> Floats:
+    """Each side times `ratio`, without steps."""
+    return uniform_filter(field.repeat(ratio, 0).repeat(ratio, 1), ratio + 1)
 
 
 def _highlights(canvas: Canvas, materials: list[Material], light: Floats) -> Floats:
@@ -128,12 +141,13 @@ def _highlights(canvas: Canvas, materials: list[Material], light: Floats) -> Flo
 
 def _lens(rng: np.random.Generator, colours: Floats) -> Floats:
     """Blur and vignetting."""
-    blur = rng.choice([0.0, rng.uniform(0.3, 0.6), rng.uniform(0.6, 1.1)], p=[0.4, 0.4, 0.2])
+    blur = float(rng.choice([0.0, rng.uniform(0.3, 0.6), rng.uniform(0.6, 1.1)], p=[0.4, 0.4, 0.2]))
     if blur:
-        colours = gaussian_filter(colours, (blur, blur, 0), truncate=3.0)
+        colours = np.asarray(gaussian_filter(colours, (blur, blur, 0), truncate=3.0), np.float32)
     if rng.random() < 0.5:
         place = np.linspace(-1, 1, len(colours), dtype=np.float32) ** 2
-        colours = colours * (1 - np.float32(rng.uniform(0.05, 0.35)) * (place + place[:, None]) / 2)[..., None]
+        dark = (place + place[:, None]) * np.float32(rng.uniform(0.02, 0.17))
+        colours = colours * (np.float32(1) - dark)[..., None]
     return colours
 
 
@@ -142,8 +156,12 @@ def _sensor(rng: np.random.Generator, colours: Floats) -> Floats:
     bright = np.float32(np.quantile(colours[::4, ::4], 0.95))
     exposed = colours * (np.float32(rng.uniform(0.5, 1.15)) / max(bright, np.float32(0.05)))
     noise = rng.standard_normal(colours.shape, np.float32)
-    exposed += noise * (np.float32(rng.choice([0.002, 0.008, 0.02])) * np.sqrt(np.maximum(exposed, 0) + np.float32(0.02)))
-    return 255 * np.clip(exposed, 0, 1) ** np.float32(rng.uniform(0.45, 0.8))
+    exposed += noise * (
+        np.float32(rng.choice([0.002, 0.008, 0.02])) * np.sqrt(np.maximum(exposed, 0) + np.float32(0.02))
+    )
+    tone = np.clip(exposed, 0, 1) ** np.float32(rng.uniform(0.5, 1.0))
+    steep = np.float32(rng.uniform(0, 1))
+    return 255 * (tone + steep * (tone * tone * (3 - 2 * tone) - tone))
 
 
 def _file(rng: np.random.Generator, colours: Floats) -> NDArray[np.uint8]:

@@ -92,7 +92,7 @@ def materials(rng: np.random.Generator, count: int, *, contrast: float, scale: f
         per_metre = SIDE / (scale * np.exp(rng.normal(0, 0.7)))
         cosine, sine = np.cos(angle) * per_metre, np.sin(angle) * per_metre
         base = (family + (_colour(rng) - family) * contrast).clip(0.02, 1)
-        strength = rng.choice([0.03, 0.15, 0.5, 1.0], p=[0.25, 0.2, 0.25, 0.3]) * (0.3 + 0.7 * contrast)
+        strength = rng.choice([0.03, 0.15, 0.5, 1.0], p=[0.2, 0.2, 0.25, 0.35]) * (0.4 + 0.6 * contrast)
         if rng.random() < 0.45:  # the texture's own colours
             colours = np.diag(rng.uniform(0.7, 1.1, 3) * strength)
             colour = base * (1 - strength)
@@ -170,7 +170,7 @@ def _spectrum(rng: np.random.Generator, steepness: float, stretch: float = 1.0) 
     return ((noise - noise.mean()) / noise.std()).astype(np.float32)
 
 
-def _coloured(rng: np.random.Generator, pattern: Floats) -> Floats:
+def _coloured(rng: np.random.Generator, pattern: NDArray[np.floating[Any]]) -> Floats:
     """(SIDE, SIDE) from 0 to 1, between two colours."""
     first, second = _colour(rng), _colour(rng)
     return (first + (second - first) * pattern[..., None]).astype(np.float32)
@@ -188,7 +188,7 @@ def _grain(rng: np.random.Generator, image: Floats, amount: float) -> Floats:
 def _clouds(rng: np.random.Generator) -> Floats:
     steepness = rng.uniform(0.8, 2.2)
     grey, hue = _spectrum(rng, steepness), rng.uniform(0.02, 0.12)
-    return 0.5 + np.stack([0.18 * grey + hue * _spectrum(rng, steepness) for _ in range(3)], -1)
+    return (0.5 + np.stack([0.18 * grey + hue * _spectrum(rng, steepness) for _ in range(3)], -1)).astype(np.float32)
 
 
 def _speckle(rng: np.random.Generator) -> Floats:
@@ -236,7 +236,9 @@ def _bricks(rng: np.random.Generator) -> Floats:
 def _dots(rng: np.random.Generator) -> Floats:
     period = SIDE // int(2 ** rng.integers(2, 5))
     place = (np.arange(SIDE) % period - period / 2 + 0.5) / period
-    return _grain(rng, _coloured(rng, (np.hypot(place, place[:, None]) < rng.uniform(0.2, 0.4)).astype(np.float32)), 0.02)
+    return _grain(
+        rng, _coloured(rng, (np.hypot(place, place[:, None]) < rng.uniform(0.2, 0.4)).astype(np.float32)), 0.02
+    )
 
 
 def _print(rng: np.random.Generator) -> Floats:

@@ -1,11 +1,13 @@
 """Worlds: a room, a street, a workbench seen from near, and things that float before a background."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
 from ddfnet.data.scenes.canvas import Canvas, upright
 from ddfnet.data.scenes.furniture import (
+    above,
     at,
     bars,
     blob,
@@ -25,6 +27,7 @@ from ddfnet.data.scenes.furniture import (
     wire,
 )
 
+AHEAD = np.array([0.0, 1.0, 0.0])
 World = Callable[[np.random.Generator, Canvas, int], None]
 
 
@@ -52,7 +55,7 @@ def room(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
     if rng.random() < 0.4:
         where = centre + y * deep * 0.35 + x * rng.choice([-1, 1]) * wide * rng.uniform(0.3, 0.6)
         canvas.patch(where, x * 0.5, [0, 0, high * 0.45], pick(), bend=(0.02, rng.uniform(8, 25), rng.uniform(0, 6)))
-    for _ in range(int(rng.integers(3, 10))):
+    for _ in range(int(rng.integers(4, 14))):
         place = at(middle, yaw, [rng.uniform(-0.6, 0.6) * wide, rng.uniform(-0.35, 0.42) * deep, 0])
         if place[1] < 0.9:
             continue
@@ -63,14 +66,16 @@ def room(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
         elif kind <= 2:
             chair(rng, canvas, place, turn, pick(), pick())
         elif kind == 3:
-            shelves(rng, canvas, at(middle, yaw, [rng.uniform(-0.5, 0.5) * wide, deep * 0.4, 0]), yaw, pick(), _few(pick))
+            shelves(
+                rng, canvas, at(middle, yaw, [rng.uniform(-0.5, 0.5) * wide, deep * 0.4, 0]), yaw, pick(), _few(pick)
+            )
         elif kind == 4:
             plant(rng, canvas, place, rng.uniform(0.6, 1.8), pick(), pick())
         elif kind == 5:
             machine(rng, canvas, place, turn, rng.uniform(0.9, 1.8), _few(pick))
         elif kind == 6:
             sides = rng.uniform(0.2, 1.1, 3)
-            canvas.box(place + [0, 0, sides[2] / 2], sides, turn, pick())
+            canvas.box(above(place, sides[2] / 2), sides, turn, pick())
         else:
             small(rng, canvas, place, rng.uniform(0.2, 0.7), pick())
     for _ in range(int(rng.integers(0, 3))):
@@ -101,7 +106,7 @@ def street(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
         for x, y in zip(rng.uniform(-0.25, 0.25, 4), rng.uniform(0.1, 0.5, 4), strict=True)
     ]
     thin, metal = far * rng.uniform(0.001, 0.004), pick()
-    for first, second in zip(poles[:-1], poles[1:], strict=True):
+    for first, second in pairwise(poles):
         canvas.tube(first * [1, 1, 0], first, thin, metal)
         if rng.random() < 0.6:
             wire(rng, canvas, first, second, thin * 0.3, metal)
@@ -120,10 +125,12 @@ def street(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
         if rng.random() < 0.5:
             machine(rng, canvas, place, turn, size, _few(pick))
             continue
-        canvas.box(place + [0, 0, size * 0.25], size * np.array([1, 0.45, 0.25]), turn, body)
-        canvas.ellipsoid(place + [0, 0, size * 0.4], size * np.array([0.35, 0.2, 0.18]), body, axes=upright(turn))
+        canvas.box(above(place, size * 0.25), size * np.array([1, 0.45, 0.25]), turn, body)
+        canvas.ellipsoid(above(place, size * 0.4), size * np.array([0.35, 0.2, 0.18]), body, axes=upright(turn))
         for x in (-0.3, 0.3):
-            wheel(rng, canvas, at(place, turn, [x * size, -0.23 * size, size * 0.12]), turn, size * 0.11, pick(), pick())
+            wheel(
+                rng, canvas, at(place, turn, [x * size, -0.23 * size, size * 0.12]), turn, size * 0.11, pick(), pick()
+            )
     _foreground(rng, canvas, pick)
 
 
@@ -144,10 +151,19 @@ def workbench(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
         place = np.array([rng.normal(0, 0.3), rng.uniform(0.6, back * 0.8), top])
         machine(rng, canvas, place, rng.uniform(0, 3), rng.uniform(0.5, 1.4), _few(pick))
     for _ in range(int(rng.integers(1, 5))):
-        start, end = (np.array([rng.normal(0, 0.6), rng.uniform(0.6, back), top + rng.uniform(0, 0.9)]) for _ in range(2))
+        start, end = (
+            np.array([rng.normal(0, 0.6), rng.uniform(0.6, back), top + rng.uniform(0, 0.9)]) for _ in range(2)
+        )
         wire(rng, canvas, start, end, rng.uniform(0.003, 0.03), pick())
     if rng.random() < 0.5:
-        plant(rng, canvas, np.array([rng.normal(0, 0.4), rng.uniform(0.7, back), top]), rng.uniform(0.3, 1), pick(), pick())
+        plant(
+            rng,
+            canvas,
+            np.array([rng.normal(0, 0.4), rng.uniform(0.7, back), top]),
+            rng.uniform(0.3, 1),
+            pick(),
+            pick(),
+        )
     _foreground(rng, canvas, pick)
 
 
@@ -159,7 +175,9 @@ def floating(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
     lean = np.array([rng.normal(0, 0.35), 0, rng.normal(0, 0.35)])
     swing = (rng.choice([0.0, rng.uniform(0.02, 0.25)]), rng.uniform(3, 14), rng.uniform(0, 6))
     canvas.patch([0, 6 * far, base[2]], [60 * far, 0, 0], [0, 0, 60 * far], pick())
-    canvas.patch(base + [0, far, 0], [4 * far, 4 * far * lean[0], 0], [0, 4 * far * lean[2], 4 * far], pick(), bend=swing)
+    canvas.patch(
+        base + far * AHEAD, [4 * far, 4 * far * lean[0], 0], [0, 4 * far * lean[2], 4 * far], pick(), bend=swing
+    )
     for _ in range(int(rng.integers(8, 45))):
         depth = far * np.exp(rng.uniform(np.log(0.25), np.log(1.1)))
         view = canvas.size / canvas.focal / 2
@@ -171,9 +189,18 @@ def floating(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
         elif kind == 1:
             canvas.ellipsoid(place, size * rng.uniform(0.3, 1, 3), material, axes=axes.T)
         elif kind == 2:
-            canvas.tube(place - axes[0] * size * 1.5, place + axes[0] * size * 1.5, size * rng.uniform(0.02, 0.3), material)
+            canvas.tube(
+                place - axes[0] * size * 1.5, place + axes[0] * size * 1.5, size * rng.uniform(0.02, 0.3), material
+            )
         elif kind == 3:
-            wire(rng, canvas, place - axes[0] * size * 2, place + axes[1] * size * 2, size * rng.uniform(0.01, 0.06), material)
+            wire(
+                rng,
+                canvas,
+                place - axes[0] * size * 2,
+                place + axes[1] * size * 2,
+                size * rng.uniform(0.01, 0.06),
+                material,
+            )
         else:
             tilt = np.array([0.0, rng.normal(0, 0.5), 0.0])
             turn = rng.uniform(0, np.pi)
@@ -204,10 +231,10 @@ def _few(pick: Callable[[], int]) -> list[int]:
 
 def _foreground(rng: np.random.Generator, canvas: Canvas, pick: Callable[[], int]) -> None:
     """At times something right before the camera: a pole, a lattice, a ball."""
-    if rng.random() > 0.3:
+    if rng.random() > 0.15:
         return
     depth = rng.uniform(0.5, 1.2)
-    place = canvas.position + [rng.uniform(-0.4, 0.4) * depth, depth, 0]
+    place = canvas.position + depth * np.array([rng.uniform(-0.4, 0.4), 1, 0])
     kind = rng.integers(3)
     if kind == 0:
         lean = np.array([rng.normal(0, 0.3), 0, 1.0])
