@@ -69,7 +69,7 @@ class Material:
 
 @lru_cache(maxsize=1)
 def bank() -> Bank:
-    """The textures, the same in every process; made at the first call, in about a second."""
+    """The textures, the same in every process; made at the first call, in two or three seconds."""
     rng = np.random.default_rng(20210401)
     images = [*_pieces(rng), *(draw(rng) for draw in DRAWN for _ in range(4))]
     level = np.stack([np.clip(image * 255, 0, 255) for image in images]).astype(np.float32)
