@@ -1,6 +1,7 @@
-"""`ddfnet bench layer`: `ddfnet.DDF`, filter prediction included, against `nn.Conv2d`, dense and depthwise, and on request PAC.
+"""`ddfnet bench layer`: `ddfnet.DDF`, filter prediction included, against `nn.Conv2d`, dense and depthwise.
 
-Where a case upsamples: `ddfnet.DDFUp` against the other upsamplers of Table 6 and after it.
+On request: against PAC (Table 2), guided by a map of its own. Where a case upsamples: `ddfnet.DDFUp` against the other
+upsamplers of Table 6 and after it.
 """
 
 from collections.abc import Callable, Iterator, Sequence

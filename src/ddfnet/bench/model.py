@@ -1,8 +1,9 @@
 """`ddfnet bench model`: networks by their timm names: size, multiply-adds, latency, images/s and memory.
 
 Those for joint depth upsampling have names of ours: "ddf_up_net_x8", "pac_joint_upsample_x8" and other factors.
-Inference runs in `torch.inference_mode`; training is forward, cross-entropy (of depth: mean squared error), backward and a step of SGD with momentum
-(learning rate 0: the weights stay as drawn). Half types run under autocast with float32 weights, as they are trained.
+Inference runs in `torch.inference_mode`; training is forward, cross-entropy (of depth: mean squared error), backward and a
+step of SGD with momentum (learning rate 0: the weights stay as drawn). Half types run under autocast with float32 weights,
+as they are trained.
 """
 
 import re
