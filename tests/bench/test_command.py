@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from ddfnet.bench.cases import SETS
 from ddfnet.bench.layer import RIVALS as LAYER_RIVALS
 from ddfnet.bench.layer import UP_RIVALS as LAYER_UP_RIVALS
+from ddfnet.bench.model import create
 from ddfnet.bench.plots import plot
 from ddfnet.bench.results import read
 from ddfnet.bench.rivals import ON_REQUEST, RIVALS, UP_RIVALS
@@ -50,6 +52,18 @@ def test_layer(tmp_path: Path) -> None:
         rivals = LAYER_UP_RIVALS if "up" in case else LAYER_RIVALS
         assert {row.subject for row in results if row.case == case} == {"ddf:torch", *rivals} - set(ON_REQUEST)
     assert all(row.parameters for row in results if row.subject not in ("nearest", "bilinear"))
+
+
+def test_a_network_whose_layers_are_free() -> None:
+    """What is left of it: its parameters and multiply-adds without those of the layers."""
+    whole, free = create("resnet18"), create("resnet18:free")
+    x = torch.randn(1, 3, 64, 64)
+    layers = [m for name, m in whole.module.named_modules() if name.endswith(("conv1", "conv2")) and name != "conv1"]
+    kept = [m for m in layers if m.in_channels == m.out_channels]
+    assert len(kept) == 13
+    assert whole.parameters - free.parameters == sum(m.weight.numel() for m in kept)
+    assert free.multiply_adds < whole.multiply_adds / 2
+    assert free.module.eval()(x).shape == (1, 1000)
 
 
 def test_model(tmp_path: Path) -> None:

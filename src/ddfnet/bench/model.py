@@ -1,6 +1,7 @@
 """`ddfnet bench model`: networks by their timm names: size, multiply-adds, latency, images/s and memory.
 
-Those for joint depth upsampling have names of ours: "ddf_up_net_x8", "pac_joint_upsample_x8" and other factors.
+Those for joint depth upsampling have names of ours: "ddf_up_net_x8", "pac_joint_upsample_x8" and other factors. A name with
+":free" after it is that network with k x k layers that cost nothing: the bound of what another layer there can gain.
 Inference runs in `torch.inference_mode`; training is forward, cross-entropy (of depth: mean squared error), backward and a
 step of SGD with momentum (learning rate 0: the weights stay as drawn). Half types run under autocast with float32 weights,
 as they are trained.
@@ -20,11 +21,13 @@ from ddfnet.bench.measure import CANNOT_RUN, DTYPES, LAYOUTS, Entry, Group, Sett
 from ddfnet.bench.memory import peak_bytes
 from ddfnet.bench.results import Result
 from ddfnet.bench.timers import Call
+from ddfnet.nn.replace import replace_conv2d
 
 MINI = ("ddf_resnet_mini", "resnet_mini", "dwresnet_mini")
 MINI_INPUT = (1, 28, 28)
 JOINT = {"ddf_up_net": "DDFUpNet", "pac_joint_upsample": "PacJointUpsample"}  # of ddfnet.models
 JOINT_INPUT = (3, 480, 640)  # NYU Depth v2's images
+FREE = ":free"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def create(name: str, input_size: tuple[int, int, int] | None = None) -> Network
     """The network of that name, timm's with `ddfnet.models` or of `JOINT`, with random weights; `input_size` or its own.
 
     Raises:
-        ValueError: timm knows no such network, or it can't take that input.
+        ValueError: timm knows no such network, it can't take that input, or has no layer to be ":free".
     """
     import timm
 
@@ -54,18 +57,32 @@ def create(name: str, input_size: tuple[int, int, int] | None = None) -> Network
     joint = re.fullmatch(rf"({'|'.join(JOINT)})_x(\d+)", name)
     if joint is not None:
         return _joint_upsampler(name, JOINT[joint[1]], int(joint[2]), input_size or JOINT_INPUT)
-    if not timm.is_model(name):
+    timm_name = name.removesuffix(FREE)
+    if not timm.is_model(timm_name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:3]
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise ValueError(f"models: expected names that timm knows after `import ddfnet.models`, got {name!r}{hint}")
     options: dict[str, Any] = {} if input_size is None else {"in_chans": input_size[0]}
-    module: Any = timm.create_model(name, **options)
+    module: Any = timm.create_model(timm_name, **options)
+    if name.endswith(FREE):
+        replace_conv2d(module, layer=_Free)
     size = input_size or module.pretrained_cfg["input_size"]
     try:
         counts = complexity(module, (1, *size))
     except RuntimeError as error:
         raise ValueError(f"models: {name} can't take inputs of size {size}: {error}") from error
     return Network(name, module, size, module.num_classes, counts.parameters, counts.multiply_adds, counts.published)
+
+
+class _Free(nn.Module):
+    """Stands in for a k x k layer, called as one, and computes nothing."""
+
+    def __init__(self, channels: int, kernel_size: int, *, stride: int = 1, **options: Any) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :: self.stride, :: self.stride]
 
 
 def _joint_upsampler(name: str, kind: str, factor: int, input_size: tuple[int, int, int]) -> Network:

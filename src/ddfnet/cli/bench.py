@@ -75,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models",
         nargs="+",
         metavar="NAME",
-        help="timm's names, or ddf_up_net_x8 and pac_joint_upsample_x8, any factor (default: the three mini networks)",
+        help="timm's names, NAME:free for one whose k x k layers cost nothing, or ddf_up_net_x8 and pac_joint_upsample_x8, "
+        "any factor (default: the three mini networks)",
     )
     command.add_argument(
         "--input-size", nargs=3, type=_positive, metavar=("C", "H", "W"), help="(default: each network's)"
