@@ -119,7 +119,7 @@ def write(results: Sequence[Result], path: Path) -> None:
 
 
 def read(path: Path) -> list[Result]:
-    """The results that `write` wrote.
+    """The results that `write` wrote; None in columns that can be None and that the file, an older one, does not have.
 
     Raises:
         ValueError: the file is not one of these.
@@ -141,7 +141,9 @@ def _columns() -> list[str]:
 def _result(row: dict[str, Any]) -> Result:
     def values(of: type) -> dict[str, Any]:
         hints = get_type_hints(of)
-        return {name: _typed(row[name], hints[name]) for name in hints if name != "environment"}
+        optional = {name: None for name, hint in hints.items() if type(None) in get_args(hint)}
+        found = {**optional, **row}
+        return {name: _typed(found[name], hints[name]) for name in hints if name != "environment"}
 
     return Result(**values(Result), environment=Environment(**values(Environment)))
 

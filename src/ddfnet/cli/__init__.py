@@ -13,6 +13,8 @@ COMMANDS = {
     "study": "train several recipes with several seeds; their means and spreads",
     "evaluate": "score the best checkpoint of a run on its test images",
     "bench": "time operators, layers and networks beside their rivals",
+    "tables": "the paper's tables beside ours: counted, measured, or how to make them",
+    "show": "pictures of what a network's DDF layers do to an image",
     "convert-checkpoint": "write the authors' weights as safetensors",
     "export": "write a network as a checked ONNX file",
     "make-garments": "make the small detection data set, in COCO's format",

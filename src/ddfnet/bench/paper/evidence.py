@@ -1,0 +1,130 @@
+"""What was measured, read from result files: of `ddfnet bench` for times and bytes, of `ddfnet study` for scores."""
+
+import csv
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddfnet.bench.paper.printed import Column, PaperTable, Row
+from ddfnet.bench.results import Result, read
+
+BENCHMARKS = ("layer", "op")  # in the order they are taken where a row names none
+LAYOUTS = ("nchw", "channels_last")
+CLOCKS = ("cpu", "eager", "queued", "graph")
+MEBI = 2**20
+
+
+@dataclass
+class Evidence:
+    """Results by the file they are from."""
+
+    benchmarks: dict[str, list[Result]] = field(default_factory=dict)
+    studies: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+
+    def add(self, path: Path) -> None:
+        """Takes in a result file.
+
+        Raises:
+            ValueError: neither `ddfnet bench` nor `ddfnet study` wrote it.
+            OSError: it can't be read.
+        """
+        if path.suffix == ".json":
+            self.benchmarks[path.name] = read(path)
+            return
+        try:
+            rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path}: expected a CSV file ({error})") from None
+        if rows and {"recipe", "seed", "command"} <= rows[0].keys():
+            self.studies[path.name] = rows
+        elif rows and "benchmark" in rows[0]:
+            self.benchmarks[path.name] = read(path)
+        else:
+            raise ValueError(f"{path}: expected a result file of `ddfnet bench` or `ddfnet study`")
+
+    def measured(self, table: PaperTable) -> dict[tuple[str, str], tuple[float, str]]:
+        """Times and bytes by row and column, with their source: all of one file, that with most of them, then the latest.
+
+        Only forward calls in float32 count: those are the paper's.
+        """
+        best: tuple[int, str] = (0, "")
+        found: dict[tuple[str, str], tuple[float, str]] = {}
+        for name, results in self.benchmarks.items():
+            cells = {}
+            for row in table.rows:
+                for column in table.columns:
+                    result = _result(results, row, column)
+                    value = None if result is None else _value(result, column)
+                    if result is not None and value is not None:
+                        cells[row.label, column.name] = value, _describe(result, name)
+            date = max((result.environment.date for result in results), default="")
+            if (len(cells), date) > best:
+                best, found = (len(cells), date), cells
+        return found
+
+    def score(self, recipe: str, options: str, name: str) -> tuple[float, str] | None:
+        """The mean of a test score over the seeds of a recipe with these options, and its source; None without one."""
+        for file, rows in self.studies.items():
+            runs = [row for row in rows if row["recipe"] == recipe and row.get("command") and row.get(name)]
+            runs = [row for row in runs if set(shlex.split(options)) <= set(shlex.split(row["command"]))]
+            if runs:
+                mean = sum(float(row[name]) for row in runs) / len(runs)
+                first, count = runs[0], len(runs)
+                seeds = f"{count} seed{'s' * (count > 1)}"
+                source = f"{file}: {seeds}, {first.get('device', '')}, {first.get('date', '')[:10]}: {first['command']}"
+                return mean, source
+        return None
+
+
+def collect(paths: Sequence[Path]) -> tuple[Evidence, list[str]]:
+    """Evidence of files, and of all .csv in folders; and a sentence for each file of a folder that is no result file.
+
+    Raises:
+        ValueError: a file that was named is no result file, or a path is not there.
+    """
+    evidence = Evidence()
+    left_out = []
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"--results: expected result files or a folder of them, {path} is not there")
+        if path.is_file():
+            evidence.add(path)
+            continue
+        for file in sorted(path.glob("*.csv")):
+            try:
+                evidence.add(file)
+            except ValueError as error:
+                left_out.append(f"left out: {error}")
+    return evidence, left_out
+
+
+def _result(results: Sequence[Result], row: Row, column: Column) -> Result | None:
+    allowed = (row.benchmark,) if row.benchmark else BENCHMARKS
+    fitting = [
+        result
+        for result in results
+        if (result.subject, result.case, result.dtype, result.direction)
+        == (row.timed, column.case, "float32", "forward")
+        and result.benchmark in allowed
+    ]
+    return min(
+        fitting,
+        key=lambda r: (allowed.index(r.benchmark), LAYOUTS.index(r.layout), CLOCKS.index(r.clock)),
+        default=None,
+    )
+
+
+def _value(result: Result, column: Column) -> float | None:
+    if column.source == "milliseconds":
+        return result.median_ms
+    if result.input_bytes is None or result.extra_bytes is None:
+        return None
+    return (result.input_bytes + result.extra_bytes) / MEBI
+
+
+def _describe(result: Result, file: str) -> str:
+    where: Any = result.environment
+    threads = f", {where.threads} threads" if where.device == "cpu" else f", {result.clock} clock, TF32 {where.tf32}"
+    return f"{file}: {where.device_name}{threads}, torch {where.torch}, {where.date[:10]}, {result.layout}"

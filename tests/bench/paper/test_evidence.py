@@ -1,0 +1,145 @@
+"""Which measurements stand in the tables' cells, and from where."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddfnet.bench.paper.evidence import collect
+from ddfnet.bench.paper.ours import fill
+from ddfnet.bench.paper.printed import tables
+from ddfnet.bench.results import Environment, Result, write
+
+WHERE = Environment(
+    device="cpu",
+    device_name="a processor",
+    threads=2,
+    tf32="off",
+    cudnn_benchmark=False,
+    ddfnet="0",
+    torch="2",
+    cuda="",
+    cudnn="",
+    triton="",
+    numba="",
+    python="3",
+    date="2026-01-02T00:00:00+00:00",
+)
+STUDY = "recipe,seed,test_accuracy,device,date,command\n"
+
+
+def result(subject: str, **columns: Any) -> Result:
+    told: dict[str, Any] = {
+        "benchmark": "layer",
+        "case": "2x256x200x300-k3",
+        "direction": "forward",
+        "dtype": "float32",
+        "layout": "nchw",
+        "clock": "cpu",
+        "median_ms": 8.0,
+        "lower_quartile_ms": 7.0,
+        "upper_quartile_ms": 9.0,
+        "samples": 3,
+        "rival": "",
+        "input_bytes": 2**20,
+        "extra_bytes": 2**21,
+        "environment": WHERE,
+    }
+    return Result(subject=subject, **{**told, **columns})
+
+
+def table_2(*paths: Path) -> dict[tuple[str, str], Any]:
+    table = tables()["2"]
+    filled = fill(table, collect(paths)[0])
+    rows = zip(table.rows, filled, strict=True)
+    return {(row.label, column.name): c for row, cs in rows for column, c in zip(table.columns, cs, strict=True)}
+
+
+def test_times_and_bytes(tmp_path: Path) -> None:
+    write([result("dense"), result("ddf", median_ms=3.0, extra_bytes=None)], tmp_path / "a.csv")
+    found = table_2(tmp_path)
+    assert (found["Conv", "milliseconds"].mark, found["Conv", "milliseconds"].ours) == ("measured", 8.0)
+    assert found["Conv", "megabytes"].ours == 3.0  # 2^20 bytes each, what goes in included
+    assert found["DDF", "milliseconds"].ours == 3.0
+    assert found["DDF", "megabytes"].mark == "not measured"
+    assert found["PAC", "milliseconds"].source == "ddfnet tables 2 --measure"
+    for told in ("a.csv", "a processor", "2 threads", "2026-01-02"):
+        assert told in found["Conv", "milliseconds"].source
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"direction": "forward+backward"},
+        {"dtype": "bfloat16"},
+        {"case": "2x256x100x300-k3"},
+        {"benchmark": "op"},  # Table 2's DDF is the module
+    ],
+)
+def test_what_the_paper_does_not_measure_is_left(tmp_path: Path, columns: dict[str, Any]) -> None:
+    write([result("ddf", **columns)], tmp_path / "a.csv")
+    assert table_2(tmp_path)["DDF", "milliseconds"].mark == "not measured"
+
+
+def test_a_table_is_of_one_run(tmp_path: Path) -> None:
+    """That with most cells, and of those the latest."""
+    later = replace(WHERE, date="2026-02-03T00:00:00+00:00")
+    write([result("dense", median_ms=1.0, environment=replace(WHERE, date="2027"))], tmp_path / "one.csv")
+    write([result("dense", median_ms=2.0), result("depthwise")], tmp_path / "two.csv")
+    write(
+        [result("dense", median_ms=3.0, environment=later), result("depthwise", environment=later)], tmp_path / "b.json"
+    )
+    assert table_2(tmp_path)["Conv", "milliseconds"].ours == 2.0  # a folder is searched for CSV files
+    assert table_2(tmp_path, tmp_path / "b.json")["Conv", "milliseconds"].ours == 3.0
+
+
+def test_the_layer_comes_before_the_operator(tmp_path: Path) -> None:
+    write([result("dense", benchmark="op", median_ms=1.0), result("dense", median_ms=2.0)], tmp_path / "a.csv")
+    assert table_2(tmp_path)["Conv", "milliseconds"].ours == 2.0
+
+
+def test_scores_of_a_study(tmp_path: Path) -> None:
+    command = "ddfnet train --config imagenet/ddf_mul_resnet50 --seed"
+    rows = [f"imagenet/ddf_mul_resnet50,{seed},0.7{seed},a GPU,2026-03-04T,{command} {seed}" for seed in (1, 3)]
+    rows += ["imagenet/ddf_mul_resnet50,mean,0.9,,,", "imagenet/ddf_mul_resnet50,std,0.014142,,,"]
+    (tmp_path / "study.csv").write_text(STUDY + "\n".join(rows))
+    evidence, _ = collect([tmp_path / "study.csv"])
+    table = tables()["3b"]
+    measured, needed = fill(table, evidence)[2][0], fill(table, evidence)[1][0]
+    assert (measured.mark, measured.printed) == ("measured", 79.1)
+    assert measured.ours == pytest.approx(72.0)  # of the seeds' rows
+    assert measured.source == f"study.csv: 2 seeds, a GPU, 2026-03-04: {command} 1"
+    assert needed.mark == "needs"
+    assert fill(table, evidence)[2][1].mark == "needs"  # the study has no top-5
+
+
+def test_a_row_with_options_takes_runs_with_these(tmp_path: Path) -> None:
+    train = "ddfnet train --config imagenet/resnet50 --seed 0"
+    row = f"imagenet/resnet50,0,0.6,a GPU,2026,{train}"
+    (tmp_path / "a.csv").write_text(STUDY + row)
+    evidence, _ = collect([tmp_path])
+    options = "--model.network seresnet50"
+    assert evidence.score("imagenet/resnet50", options, "test_accuracy") is None
+    (tmp_path / "a.csv").write_text(f"{STUDY}{row} {options}")
+    evidence, _ = collect([tmp_path])
+    found = evidence.score("imagenet/resnet50", options, "test_accuracy")
+    assert found is not None
+    assert found[0] == 0.6
+
+
+def test_other_files_of_a_folder_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    evidence, left_out = collect([tmp_path])
+    assert not evidence.benchmarks
+    assert not evidence.studies
+    assert len(left_out) == 1
+    assert "a.csv: expected a result file" in left_out[0]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "nothing.csv", "bytes.csv"])
+def test_other_files_that_are_named_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=name):
+        collect([tmp_path / name])

@@ -1,0 +1,114 @@
+"""Ours in the tables' cells: counts held to numbers found otherwise, and what is said where there is no number."""
+
+from dataclasses import replace
+
+import pytest
+
+from ddfnet.bench.paper.evidence import Evidence
+from ddfnet.bench.paper.ours import Cell, fill, layer_counts
+from ddfnet.bench.paper.printed import PaperTable, tables
+
+
+def cells(table: PaperTable) -> dict[tuple[str, str], Cell]:
+    filled = fill(table, Evidence())
+    return {
+        (row.label, column.name): cell
+        for row, of_row in zip(table.rows, filled, strict=True)
+        for column, cell in zip(table.columns, of_row, strict=True)
+    }
+
+
+def test_table_1_counts_layers() -> None:
+    """By hand for n = 9 pixels, c = 5, k = 3, sigma = 0.5, squeezed to 2: weights, multiply-adds, filter elements."""
+    at = {"n": 9, "c": 5, "k": 3, "sigma": 0.5}
+    assert layer_counts("dense", **at) == {"weights": 225, "work": 9 * 225, "filters": 0}
+    assert layer_counts("depthwise", **at) == {"weights": 45, "work": 9 * 45, "filters": 0}
+    full = {"weights": 5 * 225, "work": 9 * (5 * 225 + 225), "filters": 9 * 225}
+    assert layer_counts("dynamic_filter", **at) == full
+    spatial, squeeze, expand = 5 * 9 + 9, 5 * 2 + 2, 2 * 45 + 45
+    scales = 45  # of the channel filters' normalisation
+    work = 9 * 45 + 10 + 90 + 9 * 45  # 1x1 convolution, two linear maps, the taps
+    ddf = {"weights": spatial + squeeze + expand + scales, "work": work, "filters": 9 * 9 + 45}
+    assert layer_counts("ddf", **at) == ddf
+
+
+@pytest.mark.parametrize(("name", "n", "match"), [("ddf", 8, "^n: "), ("pac", 9, "^name: ")])
+def test_layers_that_cannot_be_counted(name: str, n: int, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        layer_counts(name, n=n, c=4, k=3, sigma=0.5)
+
+
+def test_table_1() -> None:
+    found = cells(tables()["1"])
+    for label in ("Conv", "DwConv"):
+        assert found[label, "weights"].agrees(0)
+        assert found[label, "work"].agrees(0)
+        assert found[label, "filters"].mark == "none"
+    assert found["DDF", "filters"].agrees(0)
+    assert found["DDF", "weights"].agrees(0) is False
+
+
+def test_networks_are_counted_as_tables_print_them() -> None:
+    table = tables()["4"]
+    rows = [row for row in table.rows if row.label in ("R18 base", "R18 DDF", "R50 DDF")]
+    found = cells(replace(table, rows=rows))
+    assert found["R18 base", "parameters"].ours == pytest.approx(11.689512)
+    assert found["R18 DDF", "parameters"].ours == pytest.approx(7.691032)
+    assert found["R50 DDF", "parameters"].ours == pytest.approx(16.843748)
+    assert found["R50 DDF", "multiply_adds"].ours == pytest.approx(2.266834432)
+    assert found["R50 DDF", "multiply_adds"].as_printed == pytest.approx(2.298671852)
+    for (label, name), cell in found.items():
+        if name == "top1":
+            assert (cell.mark, cell.data, cell.ours) == ("needs", "ImageNet", None)
+            assert cell.source.startswith("ddfnet train --config imagenet/")
+        else:
+            assert cell.agrees(1), label
+
+
+def test_what_timm_does_not_know_is_not_built() -> None:
+    table = tables()["4"]
+    row = replace(
+        table.rows[-1], label="unknown", network="no_such_resnet50", options="--model.network no_such_resnet50"
+    )
+    missing = replace(table.rows[-1], label="missing", network="", recipe="")
+    found = cells(replace(table, rows=[row, missing]))
+    assert {cell.mark for cell in found.values()} == {"not built"}
+
+
+def test_table_6() -> None:
+    """Multiply-adds by hand: of CARAFE and DDF-Up by `tests/nn/test_upsample.py`."""
+    found = {label: cell for (label, name), cell in cells(tables()["6"]).items() if name == "multiply_adds"}
+    pixels, fourth, elements = 21_000, 21_260, 4 * 256 * 21_260
+    shuffle = found["pixel shuffle"]
+    assert shuffle.ours == pytest.approx(pixels * 9 * 4 * 256**2 / 1e9)
+    assert shuffle.as_printed == pytest.approx((fourth * 9 * 4 * 256**2 + elements) / 1e9)
+    assert (found["nearest"].ours, found["nearest"].as_printed) == (0, 0)
+    assert found["bilinear"].as_printed == pytest.approx(elements / 1e9)
+    agreeing = {label for label, cell in found.items() if cell.agrees(2)}
+    assert agreeing == set(found) - {"deconvolution"}
+
+
+def test_no_difference_without_a_reason() -> None:
+    """Of the tables that are quick to count; the rest by `test_no_difference_without_a_reason_in_any_table`."""
+    _every_difference_has_a_note("1", "6")
+
+
+@pytest.mark.slow
+def test_no_difference_without_a_reason_in_any_table() -> None:
+    _every_difference_has_a_note(*tables())
+
+
+def _every_difference_has_a_note(*numbers: str) -> None:
+    for number in numbers:
+        table = tables()[number]
+        for row, of_row in zip(table.rows, fill(table, Evidence()), strict=True):
+            for column, cell in zip(table.columns, of_row, strict=True):
+                assert cell.agrees(column.digits) is not False or row.note, (number, row.label, column.name)
+
+
+def test_agreement_is_by_rounding() -> None:
+    assert Cell("exact", 2.3, 2.267, 2.299).agrees(1)
+    assert Cell("exact", 4.3, 4.23, 4.272).agrees(1)  # by the second counting alone
+    assert Cell("exact", 25.7, 25.06).agrees(1) is False
+    assert Cell("exact", None, 25.06).agrees(1) is None
+    assert Cell("measured", 7.5, 7.5).agrees(1) is None
