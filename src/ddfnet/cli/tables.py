@@ -51,14 +51,18 @@ def main(argv: list[str]) -> int:
         if value is not None and value <= 0:
             raise ValueError(f"{option}: expected a number > 0, got {value}")
 
-    from rich.console import Console
+    from ddfnet.bench.paper.printed import choose
 
-    from ddfnet.bench.paper import beside, printed
-    from ddfnet.bench.paper.evidence import collect
-
-    tables = printed.choose(args.numbers)
+    tables = choose(args.numbers)
     if args.measure is not None and not any(table.is_measured for table in tables):
         raise ValueError("--measure: expected Table 2 or A among N, which are what is measured")
+
+    from rich.console import Console
+
+    from ddfnet.bench.paper import beside
+    from ddfnet.bench.paper.evidence import collect
+    from ddfnet.bench.paper.ours import fill
+
     console = Console()
     if not console.is_terminal:
         console.width = 160
@@ -66,8 +70,6 @@ def main(argv: list[str]) -> int:
     if args.measure is not None:
         names = [table.number for table in tables if table.is_measured]
         evidence.benchmarks = _measure(names, args, console)
-    from ddfnet.bench.paper.ours import fill
-
     filled = []
     for table in tables:
         with console.status("counting", refresh_per_second=2):
