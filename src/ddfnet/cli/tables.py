@@ -59,6 +59,7 @@ def main(argv: list[str]) -> int:
 
     from rich.console import Console
 
+    from ddfnet import recipes
     from ddfnet.bench.paper import beside
     from ddfnet.bench.paper.evidence import collect
     from ddfnet.bench.paper.ours import fill
@@ -73,7 +74,7 @@ def main(argv: list[str]) -> int:
     filled = []
     for table in tables:
         with console.status("counting", refresh_per_second=2):
-            cells = fill(table, evidence)
+            cells = fill(table, evidence, recipes.names())
         filled.append((table, cells))
         console.print(beside.title(table), style="bold", markup=False, highlight=False)
         console.print(beside.terminal(table, cells))

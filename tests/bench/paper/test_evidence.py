@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ddfnet import recipes
 from ddfnet.bench.paper.evidence import collect
 from ddfnet.bench.paper.ours import fill
 from ddfnet.bench.paper.printed import tables
@@ -51,7 +52,7 @@ def result(subject: str, **columns: Any) -> Result:
 
 def table_2(*paths: Path) -> dict[tuple[str, str], Any]:
     table = tables()["2"]
-    filled = fill(table, collect(paths)[0])
+    filled = fill(table, collect(paths)[0], recipes.names())
     rows = zip(table.rows, filled, strict=True)
     return {(row.label, column.name): c for row, cs in rows for column, c in zip(table.columns, cs, strict=True)}
 
@@ -106,12 +107,12 @@ def test_scores_of_a_study(tmp_path: Path) -> None:
     (tmp_path / "study.csv").write_text(STUDY + "\n".join(rows))
     evidence, _ = collect([tmp_path / "study.csv"])
     table = tables()["3b"]
-    measured, needed = fill(table, evidence)[2][0], fill(table, evidence)[1][0]
+    measured, needed = fill(table, evidence, recipes.names())[2][0], fill(table, evidence, recipes.names())[1][0]
     assert (measured.mark, measured.printed) == ("measured", 79.1)
     assert measured.ours == pytest.approx(72.0)  # of the seeds' rows
     assert measured.source == f"study.csv: 2 seeds, a GPU, 2026-03-04: {command} 1"
     assert needed.mark == "needs"
-    assert fill(table, evidence)[2][1].mark == "needs"  # the study has no top-5
+    assert fill(table, evidence, recipes.names())[2][1].mark == "needs"  # the study has no top-5
 
 
 def test_a_row_with_options_takes_runs_with_these(tmp_path: Path) -> None:

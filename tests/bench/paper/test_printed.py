@@ -51,7 +51,7 @@ def test_a_sum_of_terms() -> None:
 def test_every_command_is_one_that_trains() -> None:
     parser = make_parser("ddfnet train", "", "")
     found = {
-        command(row, column)
+        command(row, column, recipes.names())
         for table in tables().values()
         for row in table.rows
         for column in table.columns
@@ -65,5 +65,6 @@ def test_every_command_is_one_that_trains() -> None:
 
 def test_a_recipe_that_is_not_there_has_no_command() -> None:
     column = Column(name="x8", source="score", heading="8x", digits=2, score="test_rmse", data="NYU", factor=8)
-    assert "nyu/nothing_x8" not in recipes.names()
-    assert command(Row(label="x", recipe="nyu/nothing_x{factor}"), column) == ""
+    row = Row(label="x", recipe="nyu/some_x{factor}")
+    assert command(row, column, ["nyu/some_x4"]) == ""
+    assert command(row, column, ["nyu/some_x8"]) == "ddfnet train --config nyu/some_x8 --data.root NYU"

@@ -1,7 +1,7 @@
 """Ours in the places of the paper's: counted from the models now, or read from what was measured."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -39,15 +39,16 @@ class Cell:
         return any(f"{count:.{digits}f}" == f"{self.printed:.{digits}f}" for count in counts)
 
 
-def fill(table: PaperTable, evidence: Evidence) -> list[list[Cell]]:
+def fill(table: PaperTable, evidence: Evidence, recipes: Collection[str]) -> list[list[Cell]]:
     """The cells of a table, by row and column.
 
     Args:
         table: of `printed.choose`.
         evidence: what was measured.
+        recipes: names of those there are, which make what was not.
     """
     measured = evidence.measured(table) if table.is_measured else {}
-    return [[_cell(table, row, column, measured, evidence) for column in table.columns] for row in table.rows]
+    return [[_cell(table, row, column, measured, evidence, recipes) for column in table.columns] for row in table.rows]
 
 
 def _cell(
@@ -56,6 +57,7 @@ def _cell(
     column: Column,
     measured: Mapping[tuple[str, str], tuple[float, str]],
     evidence: Evidence,
+    recipes: Collection[str],
 ) -> Cell:
     printed = row.paper.get(column.name)
     if column.is_measured:
@@ -72,7 +74,7 @@ def _cell(
     if column.source == "print":
         return Cell("none", printed)
     if column.source == "score":
-        return _score(row, column, printed, evidence)
+        return _score(row, column, printed, evidence, recipes)
     count = _count(table, row, column)
     if count is None:
         return Cell("none") if printed is None else Cell("not built", printed)
@@ -80,7 +82,7 @@ def _cell(
     return Cell("exact", printed, ours, as_printed)
 
 
-def _score(row: Row, column: Column, printed: float | None, evidence: Evidence) -> Cell:
+def _score(row: Row, column: Column, printed: float | None, evidence: Evidence, recipes: Collection[str]) -> Cell:
     built = bool(row.recipe) and (not row.network or _is_built(row.network))
     if not built:
         return Cell("none") if printed is None else Cell("not built", printed)
@@ -88,7 +90,7 @@ def _score(row: Row, column: Column, printed: float | None, evidence: Evidence) 
     if found is not None:
         value, source = found
         return Cell("measured", printed, value * column.scale, source=source)
-    return Cell("needs", printed, source=command(row, column), data=column.data)
+    return Cell("needs", printed, source=command(row, column, recipes), data=column.data)
 
 
 def _count(table: PaperTable, row: Row, column: Column) -> Count | None:

@@ -1,7 +1,7 @@
 """What the paper prints, read from `printed.yaml`: tables of rows and columns, and where ours come from."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -116,12 +116,10 @@ def choose(numbers: Sequence[str]) -> list[PaperTable]:
     return [table for name, table in known.items() if name in wanted or not numbers]
 
 
-def command(row: Row, column: Column) -> str:
-    """What trains the row for the column's score, "" where no recipe does."""
-    from ddfnet import recipes
-
+def command(row: Row, column: Column, recipes: Collection[str]) -> str:
+    """What trains the row for the column's score, "" where its recipe is not among these names."""
     recipe = row.recipe.format(factor=column.factor)
-    if recipe not in recipes.names():
+    if recipe not in recipes:
         return ""
     return " ".join([_read()[0][column.data].format(recipe=recipe), *([row.options] if row.options else [])])
 
