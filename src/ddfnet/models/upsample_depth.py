@@ -19,7 +19,7 @@ from ddfnet.ops.fill_unknown import fill_unknown
 Depth = TypeVar("Depth", Tensor, NDArray[Any])
 
 FACTORS = (4, 8, 16)  # with weights
-TILE = 1024
+TILE = 1536
 
 
 def upsample_depth(
@@ -118,9 +118,11 @@ def _upsample(
     size = image.shape[:2]
     if network is None:
         factor = _factor(low.shape, size)
-        if factor is None:  # in two steps, of which the second is exact
+        if (
+            factor is None
+        ):  # in two steps; sides that 4 does not divide are rounded down, or the second took them for padded
             factor = FACTORS[0]
-            small = resize(image.permute(2, 0, 1)[None].float(), [-(-length // factor) for length in size])
+            small = resize(image.permute(2, 0, 1)[None].float(), [length // factor for length in size])
             small = small[0].permute(1, 2, 0).round().to(torch.uint8)
             low = _upsample(low, small, None, device, tile, progress)
         network = pretrained(factor)
