@@ -128,10 +128,12 @@ def test_unknown_pixels_are_filled_however_they_are_marked(network: DDFUpNet) ->
 
 @pytest.mark.parametrize("value", [2.5, 0.1, 65535.0])
 def test_a_constant_map_stays_one(network: DDFUpNet, value: float) -> None:
-    depth = np.full((5, 6), value, dtype=np.float32)
+    depth = np.full((5, 6), np.float32(value), dtype=np.float64)
     depth[1:3] = np.nan
     result = ddfnet.upsample_depth(depth, np.zeros((40, 48, 3), np.uint8), network=network)
     assert np.array_equal(result, np.full((40, 48), np.float32(value)))
+    result[0, 0] = 0  # its pixels are its own
+    assert result[0, 1] == np.float32(value)
 
 
 def test_one_pixel(network: DDFUpNet) -> None:
