@@ -26,6 +26,8 @@ def upsample_tiled(
 ) -> Tensor:
     """The network's output at the image's pixels.
 
+    With more than one window, a pass over them for each of the network's averages comes first, which ends at that average.
+
     Where the ratio of the sizes is not the network's factor f, the image is brought to f times the depth map's size, and the
     output back to the image's: were it the depth that is resized, samples of it would be lost, and edges smeared.
 
