@@ -143,7 +143,7 @@ def _highlights(canvas: Canvas, materials: list[Material], light: Floats) -> Flo
 
 def _lens(rng: np.random.Generator, colours: Floats) -> Floats:
     """Blur and vignetting."""
-    blur = float(rng.choice([0.0, rng.uniform(0.3, 0.6), rng.uniform(0.6, 1.1)], p=[0.4, 0.4, 0.2]))
+    blur = float(rng.choice([0.0, rng.uniform(0.3, 0.6), rng.uniform(0.6, 1.1)], p=[0.5, 0.35, 0.15]))
     if blur:
         colours = np.asarray(gaussian_filter(colours, (blur, blur, 0), truncate=3.0), np.float32)
     if rng.random() < 0.5:
