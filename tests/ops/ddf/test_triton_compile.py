@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ import torch
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from tests.ops.ddf.backends import MEMORY_FORMATS
-from tests.ops.ddf.triton_compile import TARGETS, Usage, compile_for, launches_of
+from tests.ops.ddf.triton_compile import TARGETS, Usage, compile_for, forced, launches_of
 
 from ddfnet.bench.cases import OpCase
 
@@ -79,17 +78,6 @@ def test_wide_offsets_fit() -> None:
 
 def test_amd() -> None:
     assert_fits(usages("gfx942", OpCase(32, 256, 28, 28), torch.float32, CHANNELS_LAST, False))
-
-
-def forced(target: str, launch: Any, tensors: tuple[torch.Tensor | None, ...]) -> Usage:
-    """What a launch takes where NVIDIA's assembler may use every register.
-
-    Left alone it sometimes puts a few values into memory that would fit, to seat more programs on a multiprocessor.
-    """
-    usage = compile_for(target, launch, tensors)
-    if usage.spilled and usage.registers < 255 and target.startswith("sm"):
-        return compile_for(target, launch, tensors, maxnreg=255)
-    return usage
 
 
 @pytest.mark.slow
