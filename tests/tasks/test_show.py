@@ -1,5 +1,6 @@
 """What `ddfnet show` looks at: the layer's own filters and maps, of any network, and their clusters."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def test_what_cannot_be_looked_at() -> None:
         look(ours, ours.prepare(picture()), "conv9")
     with pytest.raises(ValueError, match=r"^--beside: expected a network with a layer named 1, resnet_mini has none"):
         look(ours, ours.prepare(picture()), beside=dense)
+    with pytest.raises(ValueError, match=r"^--beside: expected a network of images with 3 channels, grey takes 1"):
+        look(ours, ours.prepare(picture()), beside=replace(dense, name="grey", channels=1))
     with pytest.raises(ValueError, match=r"^--model: neither a run, a checkpoint nor a network"):
         subject("no_such_network")
 

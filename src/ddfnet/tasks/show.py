@@ -97,7 +97,7 @@ def look(
             layer's own input without.
 
     Raises:
-        ValueError: there is no such layer, or no DDF layer at all.
+        ValueError: there is no such layer, or no DDF layer at all, or `beside` takes images of other channels.
     """
     layers = {name: module for name, module in subject.network.named_modules() if isinstance(module, DDF)}
     if not layers:
@@ -105,6 +105,10 @@ def look(
     name = layer or next(iter(layers))
     if name not in layers:
         raise ValueError(f"--layer: expected one of {', '.join(layers)}, got {name!r}")
+    if beside is not None and beside.channels != subject.channels:
+        raise ValueError(
+            f"--beside: expected a network of images with {subject.channels} channels, {beside.name} takes {beside.channels}"
+        )
     module, (x, shown) = layers[name], images
     before, after = _seen(subject.network, module, x)
     with torch.no_grad():
