@@ -1,5 +1,6 @@
 """Results go to a file and come back equal; the file is whole or not there."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,3 +69,14 @@ def test_other_files_are_refused(tmp_path: Path, name: str, text: str) -> None:
 def test_unknown_ending(results: list[Result], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.csv or \.json"):
         write(results, tmp_path / "results.txt")
+
+
+def test_a_file_from_before_a_column(results: list[Result], tmp_path: Path) -> None:
+    """It is None in all rows; a column that every row needs can't be left out."""
+    write(results, tmp_path / "results.json")
+    rows = json.loads((tmp_path / "results.json").read_text())
+    (tmp_path / "old.json").write_text(json.dumps([{k: v for k, v in row.items() if k != "published"} for row in rows]))
+    assert read(tmp_path / "old.json") == [replace(row, published=None) for row in results]
+    (tmp_path / "old.json").write_text(json.dumps([{k: v for k, v in row.items() if k != "clock"} for row in rows]))
+    with pytest.raises(ValueError, match="clock"):
+        read(tmp_path / "old.json")

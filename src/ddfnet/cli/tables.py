@@ -125,11 +125,9 @@ def _measure(numbers: list[str], args: argparse.Namespace, console: "Console") -
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     results: list[Result] = []
-    with console.status("measuring", refresh_per_second=1):
-        for rows in measure(
-            numbers, settings(device, args.seconds), lambda reason: console.print(reason, style="yellow")
-        ):
-            results += rows
-            if args.measure != Path():
-                write(results, args.measure)
+    console.print("measuring", style="dim")  # and no spinner, whose thread would run beside what is timed
+    for rows in measure(numbers, settings(device, args.seconds), lambda reason: console.print(reason, style="yellow")):
+        results += rows
+        if args.measure != Path():
+            write(results, args.measure)
     return {"measured now" if args.measure == Path() else args.measure.name: results}
