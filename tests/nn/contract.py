@@ -87,7 +87,9 @@ def holds(layer_class: type[DropIn], own: dict[str, object], channels: int = 16)
     described = layer_class(channels, **options).extra_repr()
     assert described == ", ".join([str(channels), *(f"{name}={value!r}" for name, value in options.items())])
 
-    network = nn.Sequential(nn.Conv2d(3, channels, 3), nn.Conv2d(channels, channels, 3, stride=2, padding=2, dilation=2))
+    network = nn.Sequential(
+        nn.Conv2d(3, channels, 3), nn.Conv2d(channels, channels, 3, stride=2, padding=2, dilation=2)
+    )
     ddfnet.replace_conv2d(network, layer=layer_class)
     new = network[1]
     assert isinstance(new, layer_class)
