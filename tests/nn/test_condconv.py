@@ -38,7 +38,8 @@ def test_equals_its_definition(k: int, stride: int, dilation: int, depthwise: bo
 @pytest.mark.parametrize("depthwise", [False, True])
 def test_equals_timms_layer(depthwise: bool) -> None:
     torch.manual_seed(0)
-    layer = (DwCondConv if depthwise else CondConv)(4, stride=2, dilation=2).double()
+    layer = DwCondConv(4, stride=2, dilation=2, backend="torch") if depthwise else CondConv(4, stride=2, dilation=2)
+    layer = layer.double()
     groups = 4 if depthwise else 1
     theirs = CondConv2d(4, 4, 3, stride=2, dilation=2, padding=2, groups=groups, num_experts=8).double()
     with torch.no_grad():

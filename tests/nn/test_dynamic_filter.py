@@ -36,5 +36,5 @@ def test_costs_are_those_of_table_1() -> None:
 
 def test_keeps_the_variance() -> None:
     torch.manual_seed(0)
-    y = DynamicFilter(16)(torch.randn(4, 16, 24, 24))[..., 1:-1, 1:-1]
+    y = DynamicFilter(16, backend="torch")(torch.randn(4, 16, 24, 24))[..., 1:-1, 1:-1]
     assert 0.8 < y.std() < 1.25

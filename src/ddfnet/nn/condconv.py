@@ -106,10 +106,12 @@ class DwCondConv(_Mixture):
         As `DropIn`. Parameters: weight (E, C, k, k), routing C -> E.
 
     Example:
-        >>> import torch
+        >>> import torch, ddfnet
         >>> from ddfnet.nn.condconv import DwCondConv
-        >>> DwCondConv(16, 5)(torch.randn(2, 16, 9, 12)).shape
-        torch.Size([2, 16, 9, 12])
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(16, 16, 3, padding=1))
+        >>> print(ddfnet.replace_conv2d(model, layer=DwCondConv))
+        layer  old                new         parameters      FLOPs
+        1      Conv2d 16->16 3x3  DwCondConv  2,320 -> 1,304
     """
 
     options: ClassVar[dict[str, Any]] = {"experts": 8, "backend": "auto"}

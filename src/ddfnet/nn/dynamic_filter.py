@@ -24,10 +24,12 @@ class DynamicFilter(DropIn):
         As `DropIn`.
 
     Example:
-        >>> import torch
+        >>> import torch, ddfnet
         >>> from ddfnet.nn.dynamic_filter import DynamicFilter
-        >>> DynamicFilter(8, stride=2)(torch.randn(2, 8, 9, 12)).shape
-        torch.Size([2, 8, 5, 6])
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(16, 16, 3, padding=1))
+        >>> print(ddfnet.replace_conv2d(model, layer=DynamicFilter))
+        layer  old                new            parameters       FLOPs
+        1      Conv2d 16->16 3x3  DynamicFilter  2,320 -> 39,184
     """
 
     options: ClassVar[dict[str, Any]] = {"backend": "auto"}

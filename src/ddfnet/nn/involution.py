@@ -28,10 +28,12 @@ class Involution(DropIn):
         As `DropIn`.
 
     Example:
-        >>> import torch
+        >>> import torch, ddfnet
         >>> from ddfnet.nn.involution import Involution
-        >>> Involution(32, 7, stride=2)(torch.randn(2, 32, 9, 12)).shape
-        torch.Size([2, 32, 5, 6])
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(16, 16, 3, padding=1))
+        >>> print(ddfnet.replace_conv2d(model, layer=Involution))
+        layer  old                new         parameters    FLOPs
+        1      Conv2d 16->16 3x3  Involution  2,320 -> 133
     """
 
     options: ClassVar[dict[str, Any]] = {"group_channels": 16, "reduction": 4, "backend": "auto"}

@@ -27,10 +27,12 @@ class DwWeightNet(DropIn):
         As `DropIn`.
 
     Example:
-        >>> import torch
+        >>> import torch, ddfnet
         >>> from ddfnet.nn.weightnet import DwWeightNet
-        >>> DwWeightNet(32, 5, stride=2)(torch.randn(2, 32, 9, 12)).shape
-        torch.Size([2, 32, 5, 6])
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3), torch.nn.Conv2d(16, 16, 3, padding=1))
+        >>> print(ddfnet.replace_conv2d(model, layer=DwWeightNet))
+        layer  old                new          parameters    FLOPs
+        1      Conv2d 16->16 3x3  DwWeightNet  2,320 -> 704
     """
 
     options: ClassVar[dict[str, Any]] = {"reduction": 16, "activations": 1, "backend": "auto"}
