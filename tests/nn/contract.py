@@ -60,7 +60,8 @@ def holds(tried: type[DropIn], own: dict[str, object], channels: int = 16) -> No
         layer.bias.copy_(torch.arange(float(channels)))
     torch.testing.assert_close(layer(x), y + torch.arange(float(channels)).view(-1, 1, 1))
     torch.testing.assert_close(copy.deepcopy(layer)(x), layer(x))
-    torch.testing.assert_close(layer(x.to(memory_format=torch.channels_last)), layer(x))
+    twin = copy.deepcopy(layer).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(twin(x.to(memory_format=torch.channels_last)), layer(x))
 
     empty = layer(torch.empty(0, channels, 6, 5))
     assert empty.shape == (0, channels, 6, 5)

@@ -20,7 +20,7 @@ def test_equals_its_definition(k: int, stride: int, dilation: int) -> None:
             mix = 1 / (1 + (-raw).exp())
             for o in range(4):
                 kernel = sum(mix[4 * g + o] * p["weight"][g, o] for g in range(3))
-                outputs.append((kernel.flatten(1)[..., None, None] * gathered).sum((0, 1)))
+                outputs.append((kernel.view(4, k * k)[..., None, None] * gathered).sum((0, 1)))
         return torch.stack(outputs).unflatten(0, (2, 4))
 
     equals(layer, plain)

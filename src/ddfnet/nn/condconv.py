@@ -33,7 +33,7 @@ class _Mixture(DropIn):
         check_positive(experts=experts)
         self.experts = experts
         self.routing = nn.Linear(channels, experts, **factory)
-        self.weight = nn.Parameter(torch.empty(experts, *self.kernel_shape(), **factory))
+        self.weight = nn.Parameter(torch.empty(experts, math.prod(self.kernel_shape()), **factory))
         self.draw()
 
     @abstractmethod
@@ -41,13 +41,13 @@ class _Mixture(DropIn):
         """Of one expert's kernel, output channels first."""
 
     def draw(self) -> None:
-        bound = 1 / math.sqrt(math.prod(self.weight.shape[2:]))  # as nn.Conv2d draws each expert's
+        bound = 1 / math.sqrt(math.prod(self.kernel_shape()[1:]))  # as nn.Conv2d draws each expert's
         nn.init.uniform_(self.weight, -bound, bound)
 
     def filters(self, x: Tensor) -> Tensor:
         """Each sample's kernel, (B, *kernel_shape)."""
         mix = self.routing(x.mean((2, 3))).sigmoid()  # (B, E)
-        return (mix @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
+        return (mix @ self.weight).unflatten(1, self.kernel_shape())
 
 
 class CondConv(_Mixture):
@@ -61,7 +61,7 @@ class CondConv(_Mixture):
         experts: E.
 
     Shape, raises:
-        As `DropIn`. Parameters: weight (E, C, C, k, k), output channels first; routing C -> E.
+        As `DropIn`. Parameters: weight (E, C*C*k*k), output channels first, as timm lays it out; routing C -> E.
 
     Example:
         >>> import torch
@@ -103,7 +103,7 @@ class DwCondConv(_Mixture):
         backend: as in `ddfnet.ddf`.
 
     Shape, raises:
-        As `DropIn`. Parameters: weight (E, C, k, k), routing C -> E.
+        As `DropIn`. Parameters: weight (E, C*k*k), routing C -> E.
 
     Example:
         >>> import torch, ddfnet

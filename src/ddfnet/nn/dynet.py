@@ -22,7 +22,7 @@ class DyNetConv(DropIn):
         group_size: g ("g_t"), fixed kernels per output channel.
 
     Shape, raises:
-        As `DropIn`. Parameters: weight (g, C, C, k, k), output channels first; coefficients C -> g*C, g first.
+        As `DropIn`. Parameters: weight (g, C, C*k*k), output channels before the others; coefficients C -> g*C, g first.
 
     Example:
         >>> import torch
@@ -50,7 +50,7 @@ class DyNetConv(DropIn):
         check_positive(group_size=group_size)
         self.group_size = group_size
         self.coefficients = nn.Linear(channels, group_size * channels, **factory)
-        self.weight = nn.Parameter(torch.empty(group_size, channels, channels, kernel_size, kernel_size, **factory))
+        self.weight = nn.Parameter(torch.empty(group_size, channels, channels * kernel_size**2, **factory))
         self.draw()
 
     def draw(self) -> None:
@@ -60,7 +60,8 @@ class DyNetConv(DropIn):
     def filters(self, x: Tensor) -> Tensor:
         """Each sample's kernels: (B, C, C, k, k), output channels first."""
         mix = self.coefficients(x.mean((2, 3))).sigmoid().unflatten(1, (self.group_size, self.channels))  # (B, g, C)
-        return torch.einsum("bgo,gocuv->bocuv", mix, self.weight)
+        kernels = torch.einsum("bgo,gon->bon", mix, self.weight)
+        return kernels.unflatten(2, (self.channels, self.kernel_size, self.kernel_size))
 
     def convolve(self, x: Tensor) -> Tensor:
         return per_sample_conv2d(x, self.filters(x), stride=self.stride, dilation=self.dilation)
