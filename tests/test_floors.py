@@ -31,7 +31,14 @@ HOMES = {  # of third-party packages: the modules, relative to ddfnet, that may 
     "llvmlite": ("ops.*.numba_*",),
     "numpy": ("ops.*.numba_*", *TRAINING),
     "triton": ("ops.*.triton_*",),
-    "timm": ("models.resnet", "models.backbone", "data.*", "tasks.classification", "bench.*"),  # bench: rivals
+    "timm": (
+        "models.resnet",
+        "models.rivals",
+        "models.backbone",
+        "data.*",
+        "tasks.classification",
+        "bench.*",
+    ),  # bench: rivals
     "torchvision": ("data.*", "models.fpn", "models.faster_rcnn", "tasks.detection", "bench.*"),
     "pytorch_lightning": ("tasks.*", "cli.*"),
     "mmdet": ("integrations.mmdet",),

@@ -108,3 +108,14 @@ def test_a_few_steps_of_every_network(name: str, images: Path, tmp_path: Path) -
         main(["train", f"--config={name}", f"--run={run}", f"--data.root={images}", "--data.test_size=32", *STEPS]) == 0
     )
     assert json.loads((run / "summary.json").read_text())["network"] == parsed(name).model.init_args.network
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in recipes.names() if name.startswith("fashion_mnist/")])
+def test_a_few_steps_on_small_images(name: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    steps = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
+    options = ["--epochs=1", "--trainer.accelerator=cpu", "--data.batch_size=8", "--data.workers=0", *steps]
+    assert main(["train", f"--config={name}", f"--run={run}", *options]) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["network"] == parsed(name).model.init_args.network

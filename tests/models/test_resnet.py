@@ -55,7 +55,7 @@ def test_features_only() -> None:
 def test_spatial_layer_refuses_what_it_cannot_replace() -> None:
     with pytest.raises(ValueError, match="expected as many channels out as in"):
         spatial_layer(nn.Conv2d(4, 8, 3), "ddf")
-    with pytest.raises(ValueError, match="layer: expected 'conv', 'depthwise' or 'ddf', got 'x'"):
+    with pytest.raises(ValueError, match="layer: expected 'conv', 'depthwise', 'ddf' or what makes a layer, got 'x'"):
         spatial_layer(nn.Conv2d(4, 4, 3), "x")  # type: ignore[arg-type]
 
 

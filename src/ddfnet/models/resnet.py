@@ -22,20 +22,30 @@ from torch import nn
 
 from ddfnet.nn.ddf import DDF
 
-__all__ = ["BasicBlock", "Bottleneck", "SmallImageResNet", "create_model", "is_model", "spatial_layer"]
+__all__ = [
+    "BasicBlock",
+    "Bottleneck",
+    "SmallImageResNet",
+    "build_mini",
+    "create_model",
+    "imagenet_cfg",
+    "is_model",
+    "mini_cfg",
+    "spatial_layer",
+]
 
-SpatialLayer = Literal["conv", "depthwise", "ddf"]
+SpatialLayer = Literal["conv", "depthwise", "ddf"] | Callable[..., nn.Module]  # the last called as `DDF` is
 
 
 def spatial_layer(
     conv: nn.Conv2d, layer: SpatialLayer, layer_args: dict[str, Any] | None = None, *, pointwise: bool = False
 ) -> nn.Module:
-    """The layer that stands in for `conv`, a k x k convolution: itself, its depthwise twin or a DDF layer.
+    """The layer that stands in for `conv`, a k x k convolution: itself, its depthwise twin, a DDF layer or another.
 
     Args:
         conv: the convolution, whose stride and dilation are kept.
-        layer: which.
-        layer_args: options of the new layer.
+        layer: which, or what makes it, called as `DDF` is.
+        layer_args: options of the new layer; `kernel_size` among them, if it is to have another.
         pointwise: a 1x1 convolution follows, which makes `conv`'s output channels of its input channels.
 
     Raises:
@@ -43,19 +53,20 @@ def spatial_layer(
     """
     if layer == "conv":
         return conv
-    if layer not in ("depthwise", "ddf"):
-        raise ValueError(f"layer: expected 'conv', 'depthwise' or 'ddf', got {layer!r}")
+    if layer not in ("depthwise", "ddf") and not callable(layer):
+        raise ValueError(f"layer: expected 'conv', 'depthwise', 'ddf' or what makes a layer, got {layer!r}")
     if conv.in_channels != conv.out_channels and not pointwise:
         raise ValueError(f"layer={layer!r}: expected as many channels out as in, got {conv}")
     channels = conv.in_channels
     (k, _), (stride, _), (dilation, _) = conv.kernel_size, conv.stride, conv.dilation
     factory: dict[str, Any] = {"device": conv.weight.device, "dtype": conv.weight.dtype}
-    options = {"stride": stride, "dilation": dilation, **factory, **(layer_args or {})}
+    options = {"kernel_size": k, "stride": stride, "dilation": dilation, **factory, **(layer_args or {})}
     new: nn.Module
     if layer == "depthwise":
-        new = nn.Conv2d(channels, channels, k, padding=k // 2 * dilation, groups=channels, bias=False, **options)
+        padding = options["kernel_size"] // 2 * dilation
+        new = nn.Conv2d(channels, channels, padding=padding, groups=channels, bias=False, **options)
     else:
-        new = DDF(channels, k, **options)
+        new = (layer if callable(layer) else DDF)(channels, **options)
     if not pointwise:
         return new
     return nn.Sequential(new, nn.Conv2d(channels, conv.out_channels, 1, bias=False, **factory))
@@ -140,7 +151,8 @@ def _imagenet_variants() -> Iterator[tuple[str, int, dict[str, Any], dict[str, A
     yield "ddf_mul_wide_resnet50d", 50, {}, {**_WIDE, **_RESNET_D}, what
 
 
-def _imagenet_cfg(first_conv: str) -> dict[str, Any]:
+def imagenet_cfg(first_conv: str) -> dict[str, Any]:
+    """What timm keeps of a network for ImageNet, without weights."""
     return {
         "url": "",
         "num_classes": 1000,
@@ -155,7 +167,8 @@ def _imagenet_cfg(first_conv: str) -> dict[str, Any]:
     }
 
 
-def _mini_cfg() -> dict[str, Any]:
+def mini_cfg() -> dict[str, Any]:
+    """Likewise of a small one for small images."""
     return {
         "url": "",
         "num_classes": 10,
@@ -170,9 +183,9 @@ def _mini_cfg() -> dict[str, Any]:
     }
 
 
-_CFGS: dict[str, Any] = {name: _mini_cfg() for name in ("ddf_resnet_mini", "resnet_mini", "dwresnet_mini")}
+_CFGS: dict[str, Any] = {name: mini_cfg() for name in ("ddf_resnet_mini", "resnet_mini", "dwresnet_mini")}
 for _variant in _imagenet_variants():
-    _CFGS[_variant[0]] = _imagenet_cfg("conv1.0" if "stem_type" in _variant[3] else "conv1")
+    _CFGS[_variant[0]] = imagenet_cfg("conv1.0" if "stem_type" in _variant[3] else "conv1")
 default_cfgs = generate_default_cfgs(_CFGS)
 
 
@@ -198,11 +211,19 @@ for _variant in _imagenet_variants():
     globals()[_variant[0]] = register_model(_imagenet(*_variant))
 
 
-def _mini(variant: str, layer: SpatialLayer, pretrained: bool, **kwargs: Any) -> nn.Module:
+def build_mini(
+    variant: str,
+    layer: SpatialLayer,
+    pretrained: bool,
+    *,
+    network: type[SmallImageResNet] = SmallImageResNet,
+    **kwargs: Any,
+) -> nn.Module:
+    """Three stages of two bottlenecks with `layer`, inner widths 16, 32, 64, under the name that timm has it by."""
     options: dict[str, Any] = {"num_classes": 10, **kwargs}
     block_args = {"layer": layer, **options.pop("block_args", {})}
     model: nn.Module = build_model_with_cfg(
-        SmallImageResNet,
+        network,
         variant,
         pretrained,
         block=Bottleneck,
@@ -218,16 +239,16 @@ def _mini(variant: str, layer: SpatialLayer, pretrained: bool, **kwargs: Any) ->
 @register_model
 def ddf_resnet_mini(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Three stages of two DDF bottlenecks, inner widths 16, 32, 64, for small images."""
-    return _mini("ddf_resnet_mini", "ddf", pretrained, **kwargs)
+    return build_mini("ddf_resnet_mini", "ddf", pretrained, **kwargs)
 
 
 @register_model
 def resnet_mini(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """`ddf_resnet_mini` with dense 3x3 convolutions."""
-    return _mini("resnet_mini", "conv", pretrained, **kwargs)
+    return build_mini("resnet_mini", "conv", pretrained, **kwargs)
 
 
 @register_model
 def dwresnet_mini(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """`ddf_resnet_mini` with depthwise 3x3 convolutions."""
-    return _mini("dwresnet_mini", "depthwise", pretrained, **kwargs)
+    return build_mini("dwresnet_mini", "depthwise", pretrained, **kwargs)
