@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ddfnet.models.upsample_depth import upsample_depth
     from ddfnet.nn.ddf import DDF
     from ddfnet.nn.ddf_up import DDFUp
     from ddfnet.nn.filter_norm import FilterNorm
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ddfnet.ops.ddf.api import ddf
     from ddfnet.ops.ddf_up.api import ddf_up
 
-__all__ = ["DDF", "DDFUp", "FilterNorm", "ddf", "ddf_up", "replace_conv2d"]
+__all__ = ["DDF", "DDFUp", "FilterNorm", "ddf", "ddf_up", "replace_conv2d", "upsample_depth"]
 
 _HOMES = {
     "DDF": "ddfnet.nn.ddf",
@@ -32,6 +33,7 @@ _HOMES = {
     "ddf": "ddfnet.ops.ddf.api",
     "ddf_up": "ddfnet.ops.ddf_up.api",
     "replace_conv2d": "ddfnet.nn.replace",
+    "upsample_depth": "ddfnet.models.upsample_depth",
 }
 
 

@@ -1,6 +1,7 @@
 """Floor 3: networks. Importing this package registers the ResNets with `timm.create_model`.
 
-Detectors and what they are made of are loaded at first use: they need torchvision's, which takes its time.
+Detectors and what they are made of are loaded at first use: they need torchvision's, which takes its time. So are the
+networks that upsample depth.
 """
 
 from importlib import import_module
@@ -13,11 +14,22 @@ from ddfnet.models.complexity import Complexity, complexity
 if TYPE_CHECKING:
     from ddfnet.models.faster_rcnn import fasterrcnn_resnet50_fpn_ddf_up
     from ddfnet.models.fpn import FeaturePyramidNetwork
+    from ddfnet.models.joint_upsampling import DDFUpNet, PacJointUpsample
 
-__all__ = ["Complexity", "FeaturePyramidNetwork", "complexity", "fasterrcnn_resnet50_fpn_ddf_up", "load_released"]
+__all__ = [
+    "Complexity",
+    "DDFUpNet",
+    "FeaturePyramidNetwork",
+    "PacJointUpsample",
+    "complexity",
+    "fasterrcnn_resnet50_fpn_ddf_up",
+    "load_released",
+]
 
 _HOMES = {
+    "DDFUpNet": "ddfnet.models.joint_upsampling",
     "FeaturePyramidNetwork": "ddfnet.models.fpn",
+    "PacJointUpsample": "ddfnet.models.joint_upsampling",
     "fasterrcnn_resnet50_fpn_ddf_up": "ddfnet.models.faster_rcnn",
 }
 

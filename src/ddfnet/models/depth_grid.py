@@ -1,0 +1,96 @@
+"""Where the pixels of a depth map, of an image over it and of the network between them lie, and what is between pixels."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Part(NamedTuple):
+    """A part of a side: its window and its inner part in depth pixels, and the image pixels it answers for."""
+
+    start: int
+    stop: int
+    inner_start: int
+    inner_stop: int
+    image_start: int
+    image_stop: int
+
+
+class Axis(NamedTuple):
+    """A side of `low` depth pixels, which the network upsamples f times, and of `length` image pixels.
+
+    Where `low` is ceil(length / f), network pixels are image pixels, and depth pixel i lies on pixel i*f + (f-1)//2, as in
+    PAC-Net's protocol, by which the networks are trained. Otherwise the network's low*f pixels are spread over the image,
+    so that depth pixel i lies in the middle of the i-th of `low` equal parts of the side.
+    """
+
+    low: int
+    length: int
+    factor: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether network pixels are image pixels."""
+        return self.low == -(-self.length // self.factor)
+
+    def image_positions(self, start: int, stop: int) -> Tensor:
+        """Where network pixels start to stop lie: indices of image pixels, with fractions, within the image; float64."""
+        pixels = torch.arange(start, stop, dtype=torch.float64)
+        if not self.exact:
+            pixels = (pixels + 1) * self.length / (self.low * self.factor) - 0.5
+        return pixels.clamp(0, self.length - 1)
+
+    def network_positions(self, start: int, stop: int) -> Tensor:
+        """Where image pixels start to stop lie among the network's."""
+        pixels = torch.arange(start, stop, dtype=torch.float64)
+        if not self.exact:
+            pixels = (pixels + 0.5) * self.low * self.factor / self.length - 1
+        return pixels.clamp(0, self.low * self.factor - 1)
+
+    def depth_positions(self, start: int, stop: int) -> Tensor:
+        """Where image pixels start to stop lie among the depth map's."""
+        first = (self.factor - 1) // 2
+        return ((self.network_positions(start, stop) - first) / self.factor).clamp(0, self.low - 1)
+
+    def parts(self, window: int, reach: int) -> list[Part]:
+        """The side cut into equal parts. Windows extend `reach` beyond each and are at most `window` depth pixels long."""
+        count = 1 if self.low <= window else math.ceil(self.low / (window - 2 * reach))
+        inner = [self.low * i // count for i in range(count + 1)]
+        cuts = torch.tensor(inner[1:-1], dtype=torch.float64) * self.factor
+        outer = [0, *torch.searchsorted(self.network_positions(0, self.length), cuts).tolist(), self.length]
+        return [
+            Part(max(0, inner[i] - reach), min(self.low, inner[i + 1] + reach), *inner[i : i + 2], *outer[i : i + 2])
+            for i in range(count)
+        ]
+
+
+def interpolate(x: Tensor, rows: Tensor, columns: Tensor, *, cubic: bool = False) -> Tensor:
+    """(..., H, W) at all pairs of fractional `rows` (P,) and `columns` (Q,), float64 indices -> (..., P, Q).
+
+    Linearly, or by the cubic kernel of Keys (1981) with a = -1/2. Outside its border a map goes on as it is there.
+    """
+    kernel, taps = (_cubic, range(-1, 3)) if cubic else (_linear, range(2))
+    return _along(_along(x, rows, -2, kernel, taps), columns, -1, kernel, taps)
+
+
+def _along(x: Tensor, positions: Tensor, dim: int, kernel: Callable[[Tensor], Tensor], taps: Sequence[int]) -> Tensor:
+    base = positions.floor()
+    y = torch.zeros((), dtype=x.dtype, device=x.device)
+    for tap in taps:
+        weight = kernel((positions - base - tap).abs()).to(x)
+        index = (base.long() + tap).clamp(0, x.shape[dim] - 1).to(x.device)
+        y = y + x.index_select(dim, index) * (weight[:, None] if dim == -2 else weight)
+    return y
+
+
+def _linear(distance: Tensor) -> Tensor:
+    return (1 - distance).clamp_min(0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    near = (1.5 * distance - 2.5) * distance.square() + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return torch.where(distance <= 1, near, far)
