@@ -1,7 +1,6 @@
 """The classical ways to upsample a depth map: interpolation, and kornia's joint bilateral and guided filters.
 
-All of them know where the protocol has put the samples: low-resolution pixel i lies at high-resolution pixel i * f + offset.
-Interpolation that does not is half a pixel off, which at 4x is what a tenth of its error comes from.
+All of them know where the protocol has put the samples (`Protocol.sample_position`): a rival that is half a pixel off is none.
 """
 
 import math
@@ -14,12 +13,10 @@ import torch.nn.functional as F
 from kornia.filters import guided_blur, joint_bilateral_blur
 from torch import Tensor
 
+from ddfnet.data.depth_protocols import protocol_of
+
 Mode = Literal["nearest", "bilinear", "bicubic"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-OFFSETS: dict[str, Callable[[int], float]] = {  # of the first sample, in high-resolution pixels
-    "pac": lambda factor: (factor - 1) // 2,
-    "bicubic": lambda factor: (factor - 1) / 2,
-}
 STRIP = 2**24  # taps that a filter holds at a time: kornia unfolds its windows
 
 
@@ -37,7 +34,7 @@ def interpolate(low: Tensor, size: tuple[int, int], *, factor: int, protocol: st
     if mode == "nearest":  # under either protocol: halfway under "pac" is the last pixel of a block
         blocks = low.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
         return blocks[..., : size[0], : size[1]]
-    offset = OFFSETS[protocol](factor)
+    offset = protocol_of(protocol).sample_position(factor)
     rows, columns = (
         # The corners are -1 and 1; a single sample is everywhere, wherever the grid points.
         ((torch.arange(length, dtype=torch.float64) - offset) / factor * 2 / max(samples - 1, 1) - 1).to(low)
@@ -85,15 +82,12 @@ class JointBilateral:
         if self.source != "samples":
             dense = interpolate(low, (height, width), factor=factor, protocol=protocol, mode=self.source)
             return _by_strips(lambda values, guide: blur(values, guide, "replicate"), dense, rgb, reach)
-        offset = OFFSETS[protocol](factor)
-        if offset != int(offset):
+        if not protocol_of(protocol).subsampled:
             raise ValueError(f"source: expected a mode under protocol {protocol!r}, which has no sample on a pixel")
+        first = int(protocol_of(protocol).sample_position(factor))
         # A weighted mean over samples alone is the ratio of two means over all pixels.
         values = low.new_zeros(len(low), 2, height, width)
-        values[:, :1, int(offset) :: factor, int(offset) :: factor] = low[..., : _count(height, offset, factor), :][
-            ..., : _count(width, offset, factor)
-        ]
-        values[:, 1:, int(offset) :: factor, int(offset) :: factor] = 1.0
+        values[..., first::factor, first::factor] = torch.cat([low, torch.ones_like(low)], 1)
         sums = _by_strips(lambda values, guide: blur(values, guide, "constant"), values, rgb, reach)
         dense = interpolate(low, (height, width), factor=factor, protocol=protocol, mode="bilinear")
         # Where no sample has a weight that float32 can tell, the interpolated value stands.
@@ -128,9 +122,9 @@ FilterT = TypeVar("FilterT", JointBilateral, GuidedFilter)
 # Values that `tune` chooses from.
 GRIDS: dict[type, dict[str, tuple[Any, ...]]] = {
     JointBilateral: {
-        "source": ("samples", "nearest", "bilinear", "bicubic"),
-        "sigma_colour": (0.03, 0.05, 0.1, 0.2, 0.4, 0.8),
-        "sigma_space": (0.25, 0.35, 0.5, 0.7, 1.0),
+        "source": ("samples", "bilinear", "bicubic"),
+        "sigma_colour": (0.03, 0.05, 0.1, 0.2, 0.4),
+        "sigma_space": (0.35, 0.5, 0.7, 1.0),
     },
     GuidedFilter: {
         "source": MODES,
@@ -152,7 +146,7 @@ def tune(start: FilterT, error: Callable[[FilterT], float], *, protocol: str) ->
         The filter, and its error.
     """
     grid: Mapping[str, Sequence[Any]] = GRIDS[type(start)]
-    if OFFSETS[protocol](2) % 1:
+    if not protocol_of(protocol).subsampled:
         grid = {name: [value for value in values if value != "samples"] for name, values in grid.items()}
     tried: dict[FilterT, float] = {}
 
@@ -167,11 +161,6 @@ def tune(start: FilterT, error: Callable[[FilterT], float], *, protocol: str) ->
         for name, values in grid.items():
             best = min((best, *(replace(best, **{name: value}) for value in values)), key=error_of)
     return best, error_of(best)
-
-
-def _count(length: int, offset: float, factor: int) -> int:
-    """How many samples lie on the pixels of an axis: the last block may be too short to hold its own."""
-    return len(range(int(offset), length, factor))
 
 
 def _by_strips(blur: Callable[[Tensor, Tensor], Tensor], values: Tensor, guide: Tensor, reach: int) -> Tensor:
