@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
-from ddfnet.data.nyu_depth import NYUDepth
-from ddfnet.data.rgbd import Motorcycle, RGBDFolder, RGBDImage, RGBDImages, cropped
-from ddfnet.data.rgbd_scenes import GeneratedScenes
+from ddfnet.data.rgbd import Motorcycle, RGBDImage, RGBDImages, cropped
 from ddfnet.data.samplers import training_order
 from ddfnet.tasks.depth_metrics import reported
 
