@@ -1,10 +1,13 @@
 """Photographs with depth: the Motorcycle's parts, what is common to all sources."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import skimage.data
+from PIL import Image
 
-from ddfnet.data.rgbd import GAP, Motorcycle, RGBDImage, cropped
+from ddfnet.data.rgbd import GAP, Motorcycle, RGBDFolder, RGBDImage, cropped
 
 
 @pytest.mark.parametrize(("part", "width"), [("train", 368), ("test", 288)])
@@ -55,3 +58,51 @@ def test_cropped() -> None:
     assert cropped(image, 5).rgb.shape == (35, 50, 3)
     with pytest.raises(ValueError, match=r"a: expected sides of at least 40 pixels, got \(37, 50\)"):
         cropped(image, 40)
+
+
+def fill(folder: Path, rgb: str, depth: str, *, side: int = 4) -> None:
+    for path in (folder / rgb, folder / depth):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((4, 6, 3), 7, np.uint8)).save(folder / rgb)
+    numbers = np.arange(side * 6).reshape(side, 6)
+    if depth.endswith("npy"):
+        np.save(folder / depth, numbers.astype(np.float32))
+    else:
+        Image.fromarray(numbers.astype(np.uint16)).save(folder / depth)
+
+
+@pytest.mark.parametrize("names", [("rgb/b/{}.jpg", "depth/b/{}.{}"), ("{}_rgb.jpg", "{}_depth.{}")])
+def test_a_folder_of_pairs(tmp_path: Path, names: tuple[str, str]) -> None:
+    fill(tmp_path, names[0].format("2"), names[1].format("2", "npy"))
+    fill(tmp_path, names[0].format("1"), names[1].format("1", "png"))
+    (tmp_path / "README").write_text("beside")
+    folder = RGBDFolder(tmp_path)
+    first, second = folder
+    assert [first.name[-1], second.name[-1]] == ["1", "2"]
+    assert [first.unit, second.unit] == ["mm", "file unit"]
+    assert (first.rgb == 7).all()
+    np.testing.assert_array_equal(second.depth, [[np.nan, *range(1, 6)], *np.arange(6, 24).reshape(3, 6)])
+    assert RGBDFolder(tmp_path, unit="cm")[0].unit == "cm"
+
+
+def test_what_is_wrong_with_a_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="expected a folder of photographs and depth maps, found none"):
+        RGBDFolder(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=r"expected rgb/NAME\.\* beside depth/NAME\.\*, or NAME_rgb"):
+        RGBDFolder(tmp_path)
+    fill(tmp_path, "rgb/a.png", "depth/a.npy", side=5)
+    with pytest.raises(ValueError, match=r"a\.npy: expected the photograph's \(4, 6\) pixels, got \(5, 6\)"):
+        RGBDFolder(tmp_path)[0]
+    (tmp_path / "depth" / "b.png").touch()
+    with pytest.raises(
+        FileNotFoundError, match=r"b\.png: expected a photograph of the same name beside it, found none"
+    ):
+        RGBDFolder(tmp_path)
+    (tmp_path / "depth" / "b.png").unlink()
+    (tmp_path / "rgb" / "a.jpg").touch()
+    with pytest.raises(ValueError, match=r"a\.png: expected one file of the name a, found a\.jpg too"):
+        RGBDFolder(tmp_path)
+    (tmp_path / "depth" / "a.npy").unlink()
+    (tmp_path / "rgb" / "a.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.png: expected a depth map of the same name beside it, found none"):
+        RGBDFolder(tmp_path)

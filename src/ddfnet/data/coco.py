@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from ddfnet.data.images import TRIES, read_rgb
+from ddfnet.data.decode import read_rgb
+from ddfnet.data.images import TRIES
 
 Target = dict[str, Tensor]
 MIN_SIDE = 1.0  # pixels: a training box with a shorter side has nothing to learn from, and the detectors refuse it

@@ -8,10 +8,11 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform  # type: ignore[attr-defined]
 from torch import Tensor
 
+from ddfnet.data.decode import read_rgb
 from ddfnet.data.splits import Batch
 
 TRIES = 100  # images in a row that cannot be read, and training gives up
@@ -142,25 +143,6 @@ def central_transform(
         size, crop_pct=crop_pct, crop_mode=crop_mode, interpolation=interpolation, mean=mean, std=std
     )
     return made
-
-
-def read_rgb(file: Path | IO[bytes], name: str | None = None) -> Image.Image:
-    """The image in `file` as RGB; ValueError, naming it, where it is truncated or no image."""
-    name = name or str(file)
-    try:
-        with Image.open(file) as image:
-            if image.mode.startswith("I;16"):  # which convert() would clip, not scale
-                return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
-            if image.mode not in ("I", "F"):
-                return image.convert("RGB")
-            mode = image.mode
-    except UnidentifiedImageError:
-        raise ValueError(f"{name}: not an image") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises whatever the damage leads its decoders to
-        raise ValueError(f"{name}: unreadable or truncated image ({error})") from None
-    raise ValueError(f"{name}: expected 8 or 16 bits a channel, got an image of mode {mode!r}")
 
 
 def hold_out(images: Images, chosen: list[int], share: float) -> tuple[list[int], list[int]]:

@@ -1,11 +1,14 @@
-"""Photographs with depth maps: one form for all sources, and the real pair that scikit-image ships."""
+"""Photographs with depth maps: one form for all sources, folders of files, and the real pair that scikit-image ships."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
+
+from ddfnet.data.depth_files import read_depth, read_rgb
 
 SIDE_MULTIPLE = 16  # the largest factor: cropped to it, every factor samples the same pixels
 TEST_SHARE = 0.4  # of the Motorcycle's width, at its right
@@ -19,7 +22,7 @@ class RGBDImage(NamedTuple):
         rgb: (H, W, 3) uint8.
         depth: (H, W) float32, in `unit`; NaN where it is unknown. Near and far may be either way round.
         name: of the image, for messages and tables.
-        unit: of the depth: "m", "mm", "px" (a disparity).
+        unit: of the depth: "m", "mm", "px" (a disparity), or what its owner calls it.
     """
 
     rgb: NDArray[np.uint8]
@@ -86,6 +89,78 @@ class Motorcycle(RGBDImages):
     def __getitem__(self, index: int) -> RGBDImage:
         self._checked(index)
         return self._image
+
+
+class RGBDFolder(RGBDImages):
+    """A folder of photographs and depth maps, paired by their names; read when they are asked for.
+
+    One of two layouts: `rgb/NAME.*` beside `depth/NAME.*`, at any depth below those two, or `NAME_rgb.*` beside
+    `NAME_depth.*` in the folder itself. Photographs are in any format Pillow reads, depth maps in those of
+    `ddfnet.data.depth_files.read_depth`. In the order of the names.
+
+    Args:
+        root: the folder.
+        unit: of the depths; unless given, "mm" of a 16-bit PNG and "file unit" of TIFF and NPY, which do not say.
+
+    Raises:
+        FileNotFoundError: there is no such folder, neither layout, or a depth map has no photograph, or it no depth map.
+        ValueError: two files claim one name; when an item is read: the two differ in size, or one cannot be read.
+    """
+
+    def __init__(self, root: Path | str, *, unit: str | None = None) -> None:
+        root = Path(root)
+        if not root.is_dir():
+            raise FileNotFoundError(f"{root}: expected a folder of photographs and depth maps, found none")
+        if (root / "rgb").is_dir() and (root / "depth").is_dir():
+            photographs, depths = _by_name(root / "rgb"), _by_name(root / "depth")
+        else:
+            photographs, depths = _by_suffix(root, "_rgb"), _by_suffix(root, "_depth")
+        if not photographs and not depths:
+            raise FileNotFoundError(
+                f"{root}: expected rgb/NAME.* beside depth/NAME.*, or NAME_rgb.* beside NAME_depth.*, found no such files"
+            )
+        for name in sorted(photographs.keys() ^ depths.keys()):
+            found, missing = (photographs, "a depth map") if name in photographs else (depths, "a photograph")
+            raise FileNotFoundError(f"{found[name]}: expected {missing} of the same name beside it, found none")
+        self.names = sorted(photographs)
+        self.unit = unit
+        self._paths = [(photographs[name], depths[name]) for name in self.names]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> RGBDImage:
+        index = self._checked(index)
+        photograph, map_path = self._paths[index]
+        rgb, depth = read_rgb(photograph), read_depth(map_path)
+        if rgb.shape[:2] != depth.values.shape:
+            raise ValueError(f"{map_path}: expected the photograph's {rgb.shape[:2]} pixels, got {depth.values.shape}")
+        return RGBDImage(rgb, depth.values, self.names[index], self.unit or depth.unit or "file unit")
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Files below the folder by their path without suffix."""
+    return _unique((path.relative_to(folder).with_suffix("").as_posix(), path) for path in _files(folder.rglob("*")))
+
+
+def _by_suffix(folder: Path, ending: str) -> dict[str, Path]:
+    """Files in the folder whose stem ends so, by what is before."""
+    return _unique(
+        (path.stem.removesuffix(ending), path) for path in _files(folder.iterdir()) if path.stem.endswith(ending)
+    )
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
+
+
+def _unique(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for name, path in named:
+        if name in found:
+            raise ValueError(f"{path}: expected one file of the name {name}, found {found[name].name} too")
+        found[name] = path
+    return found
 
 
 def _motorcycle() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -1,0 +1,169 @@
+"""Depth maps in files: 16-bit PNG, TIFF and NPY, read with their unknowns and written back in the same form; photographs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ddfnet.atomic import whole_or_absent
+from ddfnet.data.decode import read_rgb as decode_rgb
+
+Kind = Literal["png16", "tiff", "npy"]
+KINDS: dict[str, Kind] = {".png": "png16", ".tif": "tiff", ".tiff": "tiff", ".npy": "npy"}
+BOUND = np.iinfo(np.uint16)
+LEAST = 0.5  # in a file of integers, where 0 says unknown, what is below would be rounded to it
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """A depth map as a file had it.
+
+    Attributes:
+        values: (H, W) float32 in the file's own unit; NaN where it is unknown, which the file says by 0, inf or NaN.
+        kind: "png16", "tiff" or "npy".
+        dtype: of the file's numbers: uint16 in a PNG, else uint16 or floating.
+    """
+
+    values: NDArray[np.float32]
+    kind: Kind
+    dtype: np.dtype[Any]
+
+    @property
+    def unit(self) -> str:
+        """ "mm" of a 16-bit PNG, by its convention; "" where the file can be in any."""
+        return "mm" if self.kind == "png16" else ""
+
+
+def read_depth(path: Path | str) -> DepthMap:
+    """Reads a depth map: a 16-bit grey PNG in millimetres, or a TIFF or NPY file of one map in any unit.
+
+    0, inf and NaN are unknown. TIFF and NPY hold float16, float32, float64 or uint16, (H, W) or with one channel.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: its name or its content is not such a map, or it is damaged; the message says what came instead.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a depth map, found no such file")
+    reader = {"png16": _read_png, "tiff": _read_tiff, "npy": _read_npy}[kind]
+    numbers = reader(path)
+    shape = numbers.shape
+    if numbers.ndim == 3 and 1 in (shape[0], shape[2]):
+        numbers = numbers[0] if shape[0] == 1 else numbers[..., 0]
+    if numbers.ndim != 2 or not numbers.size:
+        raise ValueError(f"{path}: expected one depth map (H, W), got an array of shape {shape}")
+    if numbers.dtype != np.uint16 and numbers.dtype.kind != "f":
+        raise ValueError(f"{path}: expected float or 16-bit unsigned depths, got {numbers.dtype}")
+    values = numbers.astype(np.float32)
+    values[~np.isfinite(values) | (values == 0)] = np.nan
+    return DepthMap(values, kind, numbers.dtype.newbyteorder("="))
+
+
+def write_depth(path: Path | str, values: NDArray[np.floating[Any]], like: DepthMap) -> None:
+    """Writes a depth map in the format and the dtype of another one, and in its unit; whole or not at all.
+
+    Args:
+        path: with a suffix of that format.
+        values: (H, W) in the unit of `like`; NaN where unknown, which becomes 0 in a file of integers.
+        like: what `read_depth` gave.
+
+    Raises:
+        ValueError: the suffix is another format's, the shape is not (H, W), or a value does not fit the file's dtype.
+    """
+    path = Path(path)
+    if _kind(path) != like.kind:
+        expected = " or ".join(suffix for suffix, kind in KINDS.items() if kind == like.kind)
+        raise ValueError(
+            f"{path}: expected a name in {expected}, the format of the depth map read, got {path.suffix!r}"
+        )
+    if values.ndim != 2:
+        raise ValueError(f"values: expected a depth map (H, W), got shape {values.shape}")
+    numbers = _fitted(values, like.dtype)
+    with whole_or_absent(path) as partial:
+        if like.kind == "png16":
+            Image.fromarray(numbers).save(partial)
+        elif like.kind == "tiff":
+            import tifffile
+
+            tifffile.imwrite(partial, numbers)
+        else:
+            np.save(partial, numbers)
+
+
+def read_rgb(path: Path | str) -> NDArray[np.uint8]:
+    """A photograph (H, W, 3) uint8, from any format Pillow reads; as it is stored, not turned by its EXIF orientation.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image, is truncated, or has more than 16 bits a channel.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a photograph, found no such file")
+    return np.array(decode_rgb(path))
+
+
+def _kind(path: Path) -> Kind:
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path}: expected a depth map in {', '.join(KINDS)}, got {path.suffix or 'no suffix'}")
+    return kind
+
+
+def _fitted(values: NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The values in the file's dtype; ValueError where one does not fit."""
+    known = values[~np.isnan(values)].astype(np.float64)
+    if dtype.kind == "f":
+        least, most = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    else:
+        least, most = LEAST, float(BOUND.max)
+    outside = known[(known < least) | (known > most)]
+    if outside.size:
+        raise ValueError(
+            f"values: expected {least:g} to {most:g}, what {dtype} depths hold,"
+            f" got {outside.min():g} to {outside.max():g} at {outside.size} pixels"
+        )
+    if dtype.kind == "f":
+        return values.astype(dtype)
+    return np.round(np.nan_to_num(values, nan=0.0)).astype(dtype)
+
+
+def _read_png(path: Path) -> NDArray[Any]:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if not image.mode.startswith("I"):
+                names = {"L": "8-bit grey", "P": "8-bit colour-mapped", "1": "1-bit", "LA": "8-bit grey with alpha"}
+                got = names.get(image.mode, f"colour ({image.mode})")
+                raise _UnfitError(f"expected a 16-bit grey PNG, depths in millimetres, got a {got} one")
+            return np.asarray(image).astype(np.uint16)
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: expected a 16-bit grey PNG, got another kind of file") from None
+    except _UnfitError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except Exception as error:  # Pillow raises whatever the damage leads its decoder to
+        raise ValueError(f"{path}: unreadable or truncated PNG ({error})") from None
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    import tifffile
+
+    try:
+        return np.asarray(tifffile.imread(path))
+    except Exception as error:  # tifffile too
+        raise ValueError(f"{path}: unreadable or truncated TIFF ({error})") from None
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    try:
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except Exception as error:  # and NumPy
+        raise ValueError(f"{path}: expected an NPY file of one array of numbers ({error})") from None
+
+
+class _UnfitError(Exception):
+    """A PNG of another kind."""
