@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -37,9 +38,7 @@ def draw_depth(
         size = (truth.shape[0], truth.shape[1])
         filled = fill_unknown(low)[None, None]
         bicubic = interpolate(filled, size, factor=factor, protocol=protocol, mode="bicubic")[0, 0]
-        draw_line(
-            line, rgb, low, truth, {"bicubic": bicubic, "network": found}, border=border(protocol), unit=unit
-        )
+        draw_line(line, rgb, low, truth, {"bicubic": bicubic, "network": found}, border=border(protocol), unit=unit)
     figure.suptitle(f"{factor}x, protocol {protocol}, RMSE in {unit}")
     with whole_or_absent(path) as partial:
         figure.savefig(partial, dpi=110)
@@ -65,7 +64,7 @@ def draw_line(
         axis.set(xticks=[], yticks=[])
         axis.set_facecolor(UNKNOWN)
     known = truth[truth.isfinite()]
-    limits = {"vmin": float(known.min()), "vmax": float(known.max()), "cmap": DEPTH}
+    limits: dict[str, Any] = {"vmin": float(known.min()), "vmax": float(known.max()), "cmap": DEPTH}
     axes[0].imshow(rgb.permute(1, 2, 0).numpy())
     axes[0].set_title("RGB", fontsize=8)
     for axis, depth, title in ((axes[1], low, f"depth, {low.shape[0]} x {low.shape[1]}"), (axes[2], truth, "truth")):

@@ -1,12 +1,12 @@
 """The classical ways to upsample a depth map: interpolation, and kornia's joint bilateral and guided filters.
 
-All of them know where the protocol has put the samples (`Protocol.sample_position`): a rival that is half a pixel off is none.
+All of them know where the protocol has put the samples (`Protocol.sample_position`): a rival half a pixel off is none.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +117,7 @@ class GuidedFilter:
         return filtered.to(low.dtype)
 
 
-FilterT = TypeVar("FilterT", JointBilateral, GuidedFilter)
+Filter = JointBilateral | GuidedFilter
 
 # Values that `tune` chooses from.
 GRIDS: dict[type, dict[str, tuple[Any, ...]]] = {
@@ -134,7 +134,7 @@ GRIDS: dict[type, dict[str, tuple[Any, ...]]] = {
 }
 
 
-def tune(start: FilterT, error: Callable[[FilterT], float], *, protocol: str) -> tuple[FilterT, float]:
+def tune(start: Filter, error: Callable[[Filter], float], *, protocol: str) -> tuple[Filter, float]:
     """The filter of least error that is found by improving one parameter of `start` after the other over its grid.
 
     It ends where a whole round improves none.
@@ -148,19 +148,22 @@ def tune(start: FilterT, error: Callable[[FilterT], float], *, protocol: str) ->
     grid: Mapping[str, Sequence[Any]] = GRIDS[type(start)]
     if not protocol_of(protocol).subsampled:
         grid = {name: [value for value in values if value != "samples"] for name, values in grid.items()}
-    tried: dict[FilterT, float] = {}
+    tried: dict[Filter, float] = {}
 
-    def error_of(candidate: FilterT) -> float:
+    def error_of(candidate: Filter) -> float:
         if candidate not in tried:
             tried[candidate] = error(candidate)
         return tried[candidate]
 
-    best, before = start, None
-    while best != before:
-        before = best
-        for name, values in grid.items():
-            best = min((best, *(replace(best, **{name: value}) for value in values)), key=error_of)
-    return best, error_of(best)
+    best: Filter = start
+    while True:
+        found: Filter = best
+        for option, values in grid.items():
+            varied: list[Filter] = [replace(found, **{option: value}) for value in values]
+            found = min([found, *varied], key=error_of)
+        if found == best:
+            return best, error_of(best)
+        best = found
 
 
 def _by_strips(blur: Callable[[Tensor, Tensor], Tensor], values: Tensor, guide: Tensor, reach: int) -> Tensor:

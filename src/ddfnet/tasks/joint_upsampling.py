@@ -14,8 +14,11 @@ from torchmetrics import MeanMetric
 
 from ddfnet.data.depth_protocols import Normalisation, low_resolution, protocol_of
 from ddfnet.models.complexity import complexity
-from ddfnet.models.joint_upsampling import DDFUpNet, JointUpsampler, PacJointUpsample
+from ddfnet.models.joint_upsampling import GUIDE_CHANNELS, DDFUpNet, JointUpsampler, PacJointUpsample
+from ddfnet.nn.filter_norm import FilterNorm
+from ddfnet.nn.pac import PacConvTranspose2d
 from ddfnet.ops.fill_unknown import fill_unknown
+from ddfnet.tasks.checkpoints import load_checkpoint
 from ddfnet.tasks.depth_metrics import DepthErrors, depth_errors
 from ddfnet.tasks.depth_pictures import draw_depth
 from ddfnet.tasks.joint_upsampling_data import DepthBatch, JointUpsamplingData, ScoredSplit
@@ -35,6 +38,9 @@ class JointUpsampling(lightning.LightningModule):
         network_args: further arguments of the network, such as `{residual: true}`.
         protocol: how the low resolution is made, "pac" or "bicubic"; see `ddfnet.data.depth_protocols`.
         loss: of the known pixels of a crop: "mse", or "l1".
+        start: folder of a run of the same network at half the factor, whose best weights this one begins with; its new stage
+            is a copy of the coarsest, see `begin_with`.
+        init: "default", or "he": weights such that a stage keeps the variance of what it is given, see `initialise`.
         optimizer: "adam" or "adamw".
         lr: the highest learning rate.
         weight_decay: of all weights.
@@ -56,6 +62,8 @@ class JointUpsampling(lightning.LightningModule):
         network_args: dict[str, Any] | None = None,
         protocol: Literal["pac", "bicubic"] = "pac",
         loss: Literal["mse", "l1"] = "mse",
+        start: Path | None = None,
+        init: Literal["default", "he"] = "default",
         optimizer: Literal["adam", "adamw"] = "adam",
         lr: float = 1e-4,
         weight_decay: float = 0.0,
@@ -85,6 +93,8 @@ class JointUpsampling(lightning.LightningModule):
             raise ValueError(f"network_args: {error}") from None
         if data.augmentation.crop % factor:
             raise ValueError(f"crop: expected a multiple of scale_factor, {factor}, got {data.augmentation.crop}")
+        if options["init"] == "he":
+            initialise(network)
         if options["channels_last"]:
             network = network.to(memory_format=torch.channels_last)
         self.network = network
@@ -98,6 +108,10 @@ class JointUpsampling(lightning.LightningModule):
 
     def configure_model(self) -> None:
         self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_fit_start(self) -> None:
+        if self.hparams["start"] is not None and self.trainer.ckpt_path is None:  # nor is a resumed run begun anew
+            begin_with(self.network, Path(self.hparams["start"]) / "best.ckpt")
 
     def describe(self, data: JointUpsamplingData) -> dict[str, Any]:
         """What the summary of a run says of the network and its data. FLOPs are those of one validation image."""
@@ -134,9 +148,7 @@ class JointUpsampling(lightning.LightningModule):
             rgb, depth = split.tensors(index)
             low = self.low_resolution(depth[None])
             rows.append((rgb, low[0, 0], depth[0], self.predict(low, rgb[None])[0, 0]))
-        draw_depth(
-            rows, path, factor=self.hparams["scale_factor"], protocol=self.hparams["protocol"], unit=split.unit
-        )
+        draw_depth(rows, path, factor=self.hparams["scale_factor"], protocol=self.hparams["protocol"], unit=split.unit)
         return {"depth": path}
 
     def predict(self, low: Tensor, rgb: Tensor) -> Tensor:
@@ -190,11 +202,11 @@ class JointUpsampling(lightning.LightningModule):
         margin = protocol_of(self.hparams["protocol"]).border
         for depth, truth in zip(found[:, 0], batch.depth[:, 0], strict=True):
             for name, value in depth_errors(depth, truth, border=margin)._asdict().items():
-                score = self.scores[f"{stage}_{name}"]
-                score.update(value)  # type: ignore[operator]
+                score: Any = self.scores[f"{stage}_{name}"]
+                score.update(value)
                 if name == "edge_rmse" and math.isnan(value):
                     continue
-                self.log(f"{stage}_{name}", score, prog_bar=name == "rmse", batch_size=1)  # type: ignore[arg-type]
+                self.log(f"{stage}_{name}", score, prog_bar=name == "rmse", batch_size=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         options = self.hparams
@@ -212,6 +224,58 @@ class JointUpsampling(lightning.LightningModule):
             return factor * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
         epoch = step * (self.trainer.max_epochs or 1) // steps
         return float(factor * 0.1 ** sum(epoch >= end for end in options["lr_steps"]))
+
+
+@torch.no_grad()
+def initialise(network: JointUpsampler) -> None:
+    """He et al.'s initialisation (ICCV 2015) of every layer, a transposed one by the taps that meet an output pixel.
+
+    PyTorch's own shrinks what passes a layer to 0.4 of it, and DDF-Up, whose filters have a norm of 1 together, to a third:
+    after four stages next to nothing is left of the depth. The last layer starts at a tenth, so that the first steps are calm.
+    """
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (5, 5):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif isinstance(layer, PacConvTranspose2d):
+            met = layer.in_channels * layer.kernel_size**2 / layer.stride**2
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / met))
+        elif isinstance(layer, FilterNorm) and layer.std is not None:
+            layer.std.mul_(math.sqrt(2) / layer.init_scale)
+        # What a pixel's filter is made of is the guide there, not a bias that is the same everywhere.
+        if isinstance(bias := getattr(layer, "bias", None), Tensor) and "channel_branch" not in name:
+            nn.init.zeros_(bias)
+    last: Any = network.decoder[-1]
+    last.weight.mul_(0.1)
+
+
+@torch.no_grad()
+def begin_with(network: JointUpsampler, path: Path) -> None:
+    """Gives `network` the weights of one of half its factor: the finer stages are its, the coarsest is a copy of its.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: the weights are not those of such a network.
+    """
+    saved = load_checkpoint(path)["state_dict"]
+    found = {name.removeprefix("network."): value for name, value in saved.items()}
+    last = f"guidance_encoder.{len(network.guidance_encoder) - 1}"
+    begun = {}
+    for name, value in found.items():
+        kind, number, rest = (*name.split(".", 2), "", "")[:3]
+        if kind == "stages":
+            begun[f"stages.{int(number) + 1}.{rest}"] = value
+            if number == "0":
+                begun[name] = value
+        elif name.startswith(f"{last}."):
+            begun[name] = torch.cat([value[:GUIDE_CHANNELS], value])
+        else:
+            begun[name] = value
+    try:
+        network.load_state_dict(begun)
+    except RuntimeError as error:
+        told = str(error).splitlines()[-1].strip()
+        half = network.scale_factor // 2
+        raise ValueError(f"start: expected the weights of the same network at {half}x, got {path} ({told})") from None
 
 
 def upsample(network: JointUpsampler, low: Tensor, rgb: Tensor) -> Tensor:

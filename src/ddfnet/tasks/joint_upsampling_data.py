@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, SequentialSampler
 
-from ddfnet.data.rgbd import Motorcycle, RGBDImage, RGBDImages, cropped
+from ddfnet.data.nyu_depth import NYUDepth
+from ddfnet.data.rgbd import Motorcycle, RGBDFolder, RGBDImage, RGBDImages, cropped
+from ddfnet.data.rgbd_scenes import GeneratedScenes
 from ddfnet.data.samplers import training_order
 from ddfnet.tasks.depth_metrics import reported
 
@@ -104,7 +106,8 @@ class TrainingSplit:
                 break
         if best is None or most == 0:
             raise ValueError(f"{image.name}: expected known depth, got none in {TRIES} crops of {side} pixels")
-        rgb, depth = image.rgb[best].astype(np.float32) / 255, image.depth[best].astype(np.float32)
+        rgb: NDArray[Any] = image.rgb[best].astype(np.float32) / 255
+        depth: NDArray[Any] = image.depth[best]
         least, greatest = np.nanmin(image.depth), np.nanmax(image.depth)
         if options.widen:
             own = np.nanmin(depth), np.nanmax(depth)
@@ -120,10 +123,10 @@ class TrainingSplit:
         if options.colour:
             rgb = _recoloured(rgb, options.colour, rng)
         rgb, depth = rgb.transpose(2, 0, 1), depth[None]
-        return np.ascontiguousarray(rgb, np.float32), np.ascontiguousarray(depth, np.float32)
+        return np.ascontiguousarray(rgb, dtype=np.float32), np.ascontiguousarray(depth, dtype=np.float32)
 
 
-def _recoloured(rgb: NDArray[np.float32], strength: float, rng: np.random.Generator) -> NDArray[np.float32]:
+def _recoloured(rgb: NDArray[Any], strength: float, rng: np.random.Generator) -> NDArray[Any]:
     """rgb (H, W, 3) in 0..1 under another light: white balance, contrast, brightness and gamma; some of it in grey."""
     gains = np.exp(rng.uniform(-0.5, 0.5, 3) * strength + rng.uniform(-1, 1) * strength)
     shift = rng.uniform(-0.25, 0.25) * strength
@@ -304,17 +307,20 @@ class JointUpsamplingData(lightning.LightningDataModule):
 
     def _photographs(self) -> DepthSplits:
         if self.root is None:
-            wanted = "the file nyu_depth_v2_labeled.mat" if self.dataset == "nyu" else "a folder with train, val and test"
+            wanted = (
+                "the file nyu_depth_v2_labeled.mat" if self.dataset == "nyu" else "a folder with train, val and test"
+            )
             raise ValueError(f"root: expected {wanted} with dataset={self.dataset!r}, got none")
         train: RGBDImages
+        val: RGBDImages
+        test: RGBDImages
         if self.dataset == "nyu":
             train, test = NYUDepth(self.root, "train"), NYUDepth(self.root, "test")
-            val: RGBDImages = FirstImages(train, SHOWN)
+            val = FirstImages(train, SHOWN)
         else:
             train, val, test = (RGBDFolder(self.root / name) for name in ("train", "val", "test"))
-        options = {"keep": False, "seed": self.seed or 0}
         return DepthSplits(
-            TrainingSplit(train, [self.crops] * len(train), self.augmentation, **options),
+            TrainingSplit(train, [self.crops] * len(train), self.augmentation, keep=False, seed=self.seed or 0),
             ScoredSplit(val),
             ScoredSplit(test),
             held_out=self.dataset != "nyu",
@@ -335,7 +341,7 @@ class JointUpsamplingData(lightning.LightningDataModule):
         return self._scored(self.splits.test)
 
     def _scored(self, split: ScoredSplit) -> DataLoader[Any]:
-        return self._loader(split, batch_size=1, sampler=SequentialSampler(split))  # type: ignore[arg-type]
+        return self._loader(split, batch_size=1, sampler=SequentialSampler(split))
 
     def _loader(self, split: TrainingSplit | ScoredSplit, **options: Any) -> DataLoader[Any]:
         return DataLoader(
