@@ -231,7 +231,7 @@ def initialise(network: JointUpsampler) -> None:
     """He et al.'s initialisation (ICCV 2015) of every layer, a transposed one by the taps that meet an output pixel.
 
     PyTorch's own shrinks what passes a layer to 0.4 of it, and DDF-Up, whose filters have a norm of 1 together, to a third:
-    after four stages next to nothing is left of the depth. The last layer starts at a tenth, so that the first steps are calm.
+    after four stages next to nothing is left of the depth. The last layer starts at a tenth: the first steps are calm.
     """
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (5, 5):

@@ -43,11 +43,13 @@ class Augmentation:
         turn: mirrors and turns by quarters.
         invert: makes near far in half of the crops: others' maps may be disparities.
         colour: strength of changes of brightness, contrast, gamma and white balance; 0 for none.
-        widen: brings a crop to 0..1 by a range between its own and its image's, drawn anew, so that a whole image, whose
-            range is larger than that of any part, is nothing new; else by its image's.
+        widen: brings a crop to 0..1 by a range between its own and its image's, drawn anew and mostly near its own, so that
+            a whole image, whose range is larger than that of any part, is nothing new; else by its image's.
+        picks: takes the steepest of so many crops: where depth has no edge, there is little to learn.
     """
 
     crop: int
+    picks: int = 1
     turn: bool = False
     invert: bool = False
     colour: float = 0.0
@@ -95,23 +97,21 @@ class TrainingSplit:
         room = [length - side + 1 for length in image.depth.shape]
         if min(room) < 1:
             raise ValueError(f"crop: expected at most the sides of {image.name}, {image.depth.shape}, got {side}")
-        best, most = None, -1.0
-        for _ in range(TRIES):
-            top, left = (int(rng.integers(length)) for length in room)
-            found = (slice(top, top + side), slice(left, left + side))
-            share = float(np.isfinite(image.depth[found]).mean())
-            if share > most:
-                best, most = found, share
-            if share >= KNOWN:
-                break
-        if best is None or most == 0:
-            raise ValueError(f"{image.name}: expected known depth, got none in {TRIES} crops of {side} pixels")
-        rgb: NDArray[Any] = image.rgb[best].astype(np.float32) / 255
-        depth: NDArray[Any] = image.depth[best]
+        places = [tuple(int(rng.integers(length)) for length in room) for _ in range(max(TRIES, options.picks))]
+        crops = [(slice(top, top + side), slice(left, left + side)) for top, left in places]
+        known = [float(np.isfinite(image.depth[crop]).mean()) for crop in crops]
+        if not max(known):
+            raise ValueError(f"{image.name}: expected known depth, got none in {len(crops)} crops of {side} pixels")
+        usable = [crop for crop, share in zip(crops, known, strict=True) if share >= KNOWN]
+        chosen = max(usable[: options.picks], key=lambda crop: _steepness(image.depth[crop]), default=None)
+        if chosen is None:
+            chosen = crops[int(np.argmax(known))]
+        rgb: NDArray[Any] = image.rgb[chosen].astype(np.float32) / 255
+        depth: NDArray[Any] = image.depth[chosen]
         least, greatest = np.nanmin(image.depth), np.nanmax(image.depth)
         if options.widen:
             own = np.nanmin(depth), np.nanmax(depth)
-            least, greatest = (o + rng.random() * (w - o) for o, w in zip(own, (least, greatest), strict=True))
+            least, greatest = (o + rng.random() ** 3 * (w - o) for o, w in zip(own, (least, greatest), strict=True))
         depth = (depth - least) / ((greatest - least) or 1.0)
         if options.invert and rng.random() < 0.5:
             depth = 1 - depth
@@ -124,6 +124,14 @@ class TrainingSplit:
             rgb = _recoloured(rgb, options.colour, rng)
         rgb, depth = rgb.transpose(2, 0, 1), depth[None]
         return np.ascontiguousarray(rgb, dtype=np.float32), np.ascontiguousarray(depth, dtype=np.float32)
+
+
+def _steepness(depth: NDArray[np.float32]) -> float:
+    """The mean square of the steps from pixel to pixel, in ranges of the map."""
+    steps = np.concatenate([np.diff(depth, axis=axis).ravel() for axis in (0, 1)])
+    steps = steps[np.isfinite(steps)]
+    span = np.nanmax(depth) - np.nanmin(depth)
+    return float(np.mean(steps**2) / span**2) if span > 0 and len(steps) else 0.0
 
 
 def _recoloured(rgb: NDArray[Any], strength: float, rng: np.random.Generator) -> NDArray[Any]:
@@ -236,7 +244,7 @@ class JointUpsamplingData(lightning.LightningDataModule):
         scenes: how many are generated to train, drawn in the first epoch and kept in memory.
         val_scenes: alike, to validate.
         motorcycle_crops: of the Motorcycle in an epoch.
-        turn, invert, colour, widen: of `Augmentation`.
+        picks, turn, invert, colour, widen: of `Augmentation`.
         batch_size: crops a step; whole images are scored one at a time.
         workers: processes that load batches; 0 loads them in the training process.
         seed: of order, crops and augmentation; None takes that of the run. The scenes are the same for all seeds.
@@ -251,6 +259,7 @@ class JointUpsamplingData(lightning.LightningDataModule):
         scenes: int = 300,
         val_scenes: int = 16,
         motorcycle_crops: int = 50,
+        picks: int = 1,
         turn: bool = False,
         invert: bool = False,
         colour: float = 0.0,
@@ -266,6 +275,7 @@ class JointUpsamplingData(lightning.LightningDataModule):
             ("scenes", scenes, 1),
             ("val_scenes", val_scenes, 1),
             ("motorcycle_crops", motorcycle_crops, 0),
+            ("picks", picks, 1),
             ("batch_size", batch_size, 1),
             ("workers", workers, 0),
         ):
@@ -275,7 +285,7 @@ class JointUpsamplingData(lightning.LightningDataModule):
             raise ValueError(f"colour: expected a number >= 0, got {colour}")
         self.dataset, self.root, self.batch_size, self.workers, self.seed = dataset, root, batch_size, workers, seed
         self.crops, self.scenes, self.val_scenes, self.motorcycle_crops = crops, scenes, val_scenes, motorcycle_crops
-        self.augmentation = Augmentation(crop, turn=turn, invert=invert, colour=colour, widen=widen)
+        self.augmentation = Augmentation(crop, picks=picks, turn=turn, invert=invert, colour=colour, widen=widen)
         self._splits: DepthSplits | None = None
 
     @property
