@@ -44,7 +44,9 @@ def main(argv: list[str]) -> int:
     if {"-h", "--help"} & set(argv):
         parser.print_help()
         return 0
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)  # parse_args would exit on these
+    if unknown:
+        raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
     protocol_of(args.protocol)
     if any(factor not in (2, 4, 8, 16) for factor in args.factors):
         raise ValueError(f"--factors: expected some of 2, 4, 8, 16, got {args.factors}")

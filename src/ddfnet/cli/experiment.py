@@ -94,11 +94,9 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, di
         if isinstance(value, Path):
             data[name] = value.resolve()  # a run is evaluated and resumed from any folder
     model = config.model.get("init_args") or {}
-    for name in ("weights", "weights_backbone"):
-        if isinstance(model.get(name), str) and Path(model[name]).is_file():
+    for name in ("weights", "weights_backbone", "start"):
+        if isinstance(model.get(name), str) and Path(model[name]).exists():
             model[name] = str(Path(model[name]).resolve())
-    if isinstance(model.get("start"), Path):
-        model["start"] = model["start"].resolve()
     objects = parser.instantiate(config)
     return objects.model, objects.data, placed(dict(config.trainer))
 

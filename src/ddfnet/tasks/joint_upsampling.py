@@ -38,8 +38,8 @@ class JointUpsampling(lightning.LightningModule):
         network_args: further arguments of the network, such as `{residual: true}`.
         protocol: how the low resolution is made, "pac" or "bicubic"; see `ddfnet.data.depth_protocols`.
         loss: of the known pixels of a crop: "mse", or "l1".
-        start: folder of a run of the same network at half the factor, whose best weights this one begins with; its new stage
-            is a copy of the coarsest, see `begin_with`.
+        start: folder of a run of the same network, at the same factor or half of it, whose best weights this one begins
+            with, see `begin_with`.
         init: "default", or "he": weights such that a stage keeps the variance of what it is given, see `initialise`.
         optimizer: "adam" or "adamw".
         lr: the highest learning rate.
@@ -62,7 +62,7 @@ class JointUpsampling(lightning.LightningModule):
         network_args: dict[str, Any] | None = None,
         protocol: Literal["pac", "bicubic"] = "pac",
         loss: Literal["mse", "l1"] = "mse",
-        start: Path | None = None,
+        start: str | None = None,
         init: Literal["default", "he"] = "default",
         optimizer: Literal["adam", "adamw"] = "adam",
         lr: float = 1e-4,
@@ -250,7 +250,7 @@ def initialise(network: JointUpsampler) -> None:
 
 @torch.no_grad()
 def begin_with(network: JointUpsampler, path: Path) -> None:
-    """Gives `network` the weights of one of half its factor: the finer stages are its, the coarsest is a copy of its.
+    """Gives `network` the weights of the same one, or of one of half its factor with its coarsest stage twice.
 
     Raises:
         FileNotFoundError: no such checkpoint.
@@ -258,24 +258,23 @@ def begin_with(network: JointUpsampler, path: Path) -> None:
     """
     saved = load_checkpoint(path)["state_dict"]
     found = {name.removeprefix("network."): value for name, value in saved.items()}
-    last = f"guidance_encoder.{len(network.guidance_encoder) - 1}"
-    begun = {}
-    for name, value in found.items():
-        kind, number, rest = (*name.split(".", 2), "", "")[:3]
-        if kind == "stages":
-            begun[f"stages.{int(number) + 1}.{rest}"] = value
-            if number == "0":
-                begun[name] = value
-        elif name.startswith(f"{last}."):
-            begun[name] = torch.cat([value[:GUIDE_CHANNELS], value])
-        else:
-            begun[name] = value
+    begun = found
+    if not any(name.startswith(f"stages.{len(network.stages) - 1}.") for name in found):
+        last = f"guidance_encoder.{len(network.guidance_encoder) - 1}."
+        begun = {}
+        for name, value in found.items():
+            if name.startswith("stages."):
+                _, number, rest = name.split(".", 2)
+                begun[f"stages.{int(number) + 1}.{rest}"] = value
+            if not name.startswith("stages.") or name.startswith("stages.0."):
+                begun[name] = torch.cat([value[:GUIDE_CHANNELS], value]) if name.startswith(last) else value
     try:
         network.load_state_dict(begun)
     except RuntimeError as error:
-        told = str(error).splitlines()[-1].strip()
-        half = network.scale_factor // 2
-        raise ValueError(f"start: expected the weights of the same network at {half}x, got {path} ({told})") from None
+        told, factor = str(error).splitlines()[-1].strip(), network.scale_factor
+        raise ValueError(
+            f"start: expected the weights of the same network at {factor}x or {factor // 2}x, got {path} ({told})"
+        ) from None
 
 
 def upsample(network: JointUpsampler, low: Tensor, rgb: Tensor) -> Tensor:
