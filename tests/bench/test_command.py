@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from ddfnet.bench.cases import SETS
 from ddfnet.bench.layer import RIVALS as LAYER_RIVALS
 from ddfnet.bench.layer import UP_RIVALS as LAYER_UP_RIVALS
+from ddfnet.bench.model import create
 from ddfnet.bench.plots import plot
 from ddfnet.bench.results import read
-from ddfnet.bench.rivals import RIVALS, UP_RIVALS
+from ddfnet.bench.rivals import ON_REQUEST, RIVALS, UP_RIVALS
 from ddfnet.cli.bench import main
 
 QUICK = ("--device", "cpu", "--quick", "--seconds", "0.001", "--layout", "nchw")
@@ -33,7 +35,7 @@ def test_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for case in {row.case for row in results}:
         subjects = {row.subject for row in results if row.case == case}
         rivals = UP_RIVALS if "up" in case else RIVALS
-        assert subjects == {"ddf", "ddf:torch", *rivals} - {"compile"}
+        assert subjects == {"ddf", "ddf:torch", *rivals} - set(ON_REQUEST)
     assert all(row.median_ms > 0 and row.samples >= 3 and row.ratio_to_copy for row in results)
     assert all(row.ratio_to_rival == 1 for row in results if row.subject == row.rival)
     assert png.read_bytes().startswith(PNG)
@@ -48,8 +50,20 @@ def test_layer(tmp_path: Path) -> None:
     results = read(tmp_path / "a.csv")
     for case in {row.case for row in results}:
         rivals = LAYER_UP_RIVALS if "up" in case else LAYER_RIVALS
-        assert {row.subject for row in results if row.case == case} == {"ddf:torch", *rivals}
+        assert {row.subject for row in results if row.case == case} == {"ddf:torch", *rivals} - set(ON_REQUEST)
     assert all(row.parameters for row in results if row.subject not in ("nearest", "bilinear"))
+
+
+def test_a_network_whose_layers_are_free() -> None:
+    """What is left of it: its parameters and multiply-adds without those of the layers."""
+    whole, free = create("resnet18"), create("resnet18:free")
+    x = torch.randn(1, 3, 64, 64)
+    layers = [m for name, m in whole.module.named_modules() if name.endswith(("conv1", "conv2")) and name != "conv1"]
+    kept = [m for m in layers if m.in_channels == m.out_channels]
+    assert len(kept) == 13
+    assert whole.parameters - free.parameters == sum(m.weight.numel() for m in kept)
+    assert free.multiply_adds < whole.multiply_adds / 2
+    assert free.module.eval()(x).shape == (1, 1000)
 
 
 def test_model(tmp_path: Path) -> None:
@@ -63,6 +77,16 @@ def test_model(tmp_path: Path) -> None:
     assert by_name["resnet_mini"].multiply_adds > by_name["dwresnet_mini"].multiply_adds
     assert all(row.images_per_second for row in results)
     assert all(row.rival == "dwresnet_mini" for row in results)
+
+
+def test_joint_upsampling_networks(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    names = ("ddf_up_net_x4", "pac_joint_upsample_x4")
+    assert run("model", *QUICK, "--models", *names, "--input-size", 3, 18, 20, "--json", path) == 0
+    results = read(path)
+    assert {row.direction for row in results} == {"inference", "training"}
+    assert {row.subject: row.parameters for row in results} == {names[0]: 151_359, names[1]: 183_489}
+    assert all(row.rival == names[1] and row.multiply_adds and row.case == "b1 3x18x20" for row in results)
 
 
 def test_a_plot_is_redrawn_from_the_file_alone(tmp_path: Path) -> None:
@@ -95,8 +119,10 @@ def test_a_plot_is_redrawn_from_the_file_alone(tmp_path: Path) -> None:
         (["op", "--csv", "results.txt"], "--csv: expected a name that ends in .csv, got results.txt"),
         (["op", "--json", "nowhere/a.json"], "--json: the folder nowhere is not there"),
         (["op", "--plot", "a.gif"], "--plot: expected a name that ends in .png, .svg, .pdf, got a.gif"),
-        (["layer", "--rivals", "copy"], "--rivals: expected some of dense, depthwise, carafe, dysample, "),
+        (["layer", "--rivals", "copy"], "--rivals: expected some of dense, depthwise, pac, carafe, dysample, "),
         (["model", "--models", "nope"], "got 'nope'"),
+        (["model", "--models", "ddf_up_net_x3"], "scale_factor: expected a power of two of at least 2, got 3"),
+        (["model", "--models", "ddf_up_net_x4", "--input-size", "1", "8", "8"], "takes images of 3 channels, got"),
         (["model", "--against", "nope"], "--against: expected some of ddf_resnet_mini, resnet_mini, dwresnet_mini"),
         (["model", "--workers", "2"], "--images and --workers: expected only with --loading"),
         (["model", "--loading", "--images", "nowhere"], "--images: expected a folder of images, nowhere is not there"),

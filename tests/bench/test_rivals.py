@@ -47,8 +47,22 @@ def test_ours_is_the_operator(filters: Any) -> None:
     assert subject.forward_flops == (3 if filters == "both" else 2) * 2 * 6 * 35 * 9
 
 
+def test_pac_stands_where_a_convolution_stood() -> None:
+    case = OpCase(2, 6, 7, 5, kernel_size=5, stride=2, dilation=2)
+    tensors = case.inputs(requires_grad=True)
+    subject = rival("pac", case, tensors)
+    x, guide, weight = subject.inputs
+    assert x is tensors[0]
+    assert (guide.shape, weight.shape) == ((2, 16, 7, 5), (6, 6, 5, 5))
+    assert subject.function(*subject.inputs).shape == case.out_shape
+    even = subject.function(x, torch.ones_like(guide), weight)
+    torch.testing.assert_close(even, rival("dense", case, tensors).function(x, weight))
+
+
 def test_rivals_of() -> None:
     assert rivals_of(OpCase(1, 1, 1, 1), None) == ["depthwise", "dense", "reference", "copy"]
+    assert rivals_of(OpCase(1, 1, 1, 1), ["pac", "compile"]) == ["pac", "compile"]
+    assert rivals_of(OpCase(1, 1, 1, 1, scale_factor=2), ["pac"]) == []
     assert rivals_of(OpCase(1, 1, 1, 1), ["nearest", "copy", "dense"]) == ["copy", "dense"]
     assert rivals_of(OpCase(1, 1, 1, 1, scale_factor=2), ["nearest", "dense"]) == ["nearest"]
 
@@ -60,12 +74,13 @@ def test_layers_stand_against_layers_of_their_kind(case: OpCase) -> None:
     rivals = layer.UP_RIVALS if case.scale_factor > 1 else layer.RIVALS
     (rows,) = layer.run([case], settings(), backends=["torch"], skip=pytest.fail)
     by_name = {row.subject: row for row in rows}
-    assert list(by_name) == ["ddf:torch", *rivals]
+    assert list(by_name) == ["ddf:torch", *(name for name in rivals if name != "pac")]
     made = DDFUp(4, 2, kernel_size=5) if case.scale_factor > 1 else DDF(4, heads=2)
     assert by_name["ddf:torch"].parameters == sum(p.numel() for p in made.parameters())
     assert all(row.rival == rivals[0] for row in rows)
-    (rows,) = layer.run([case], settings(), rivals=["nearest", "dense"], backends=[], skip=pytest.fail)
-    assert [row.subject for row in rows] == ["nearest" if case.scale_factor > 1 else "dense"]
+    (rows,) = layer.run([case], settings(), rivals=["nearest", "pac"], backends=[], skip=pytest.fail)
+    assert [row.subject for row in rows] == ["nearest" if case.scale_factor > 1 else "pac"]
+    assert case.scale_factor > 1 or rows[0].parameters == 4 * 4 * 9
 
 
 def test_bytes_are_those_of_the_floor() -> None:

@@ -70,7 +70,7 @@ def test_what_is_no_depth_map_is_refused(tmp_path: Path) -> None:
         "d": "got no suffix",
         png(
             tmp_path / "eight.png", ones
-        ).name: "expected a 16-bit grey PNG, depths in millimetres, got a 8-bit grey one",
+        ).name: "expected a 16-bit grey PNG, depths in millimetres, got an 8-bit grey one",
         png(tmp_path / "rgb.png", np.stack([ones] * 3, -1)).name: r"got a colour \(RGB\) one",
         "cut.png": "unreadable or truncated PNG",
         "junk.png": "got another kind of file",

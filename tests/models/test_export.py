@@ -14,7 +14,9 @@ from torch import Tensor, nn
 import ddfnet
 import ddfnet.models  # registers the networks
 from ddfnet.cli import main
+from ddfnet.models import DDFUpNet
 from ddfnet.models.export import export_onnx
+from ddfnet.models.joint_upsampling import save
 from ddfnet.nn.upsample import upsample_layer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -90,6 +92,23 @@ def test_a_network_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["export", "ddf_resnet_mini", "--onnx", str(path), "--input-shape", "1", "3", "32", "32"]) == 0
     assert "onnxruntime's output differs from PyTorch's by" in capsys.readouterr().out
     onnx.checker.check_model(str(path))
+
+
+@pytest.mark.slow
+def test_a_network_of_depth_and_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command, with the weights that ship: here those of another folder."""
+    monkeypatch.setattr("ddfnet.models.joint_upsampling.WEIGHTS", tmp_path)
+    network, path = DDFUpNet(2, residual=True), tmp_path / "model.onnx"
+    save(network, tmp_path / "ddf_up_net_x2.safetensors")
+    assert main(["export", "ddf_up_net_x2", "--onnx", str(path)]) == 0
+    assert "onnxruntime's output differs from PyTorch's by" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(path)
+    for batch, rows, columns in ((1, 2, 3), (3, 17, 9)):
+        depth, rgb = torch.rand(batch, 1, rows, columns), torch.rand(batch, 3, 2 * rows, 2 * columns)
+        (got,) = session.run(None, {"depth": depth.numpy(), "rgb": rgb.numpy()})
+        torch.testing.assert_close(torch.from_numpy(got), network(depth, rgb), rtol=1e-4, atol=1e-4)
 
 
 def test_a_file_that_differs_does_not_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,3 +135,26 @@ def test_torchrun_brings_a_killed_job_back(tmp_path: Path) -> None:
         assert ("Resuming" in done.stdout) == (name == "killed")
     a, b = (weights(tmp_path / name)["state_dict"] for name in ("undisturbed", "killed"))
     assert all(torch.equal(value, b[key]) for key, value in a.items())
+
+
+@pytest.mark.slow
+def test_a_process_without_a_readable_image_holds_nobody_up(tmp_path: Path) -> None:
+    """The second process finds no image to score: the job ends, and its scores are those of the first one's images."""
+    options = [NORM, *OPTIONS, "--epochs=1", "--data.batch_size=8"]
+    argv = ["train", f"--run={tmp_path / 'run'}", *options]
+    script = f"""import sys, os, json
+sys.path.insert(0, {str(ENTRY.parent)!r})
+import killable
+from ddfnet.tasks.classification import Classification
+score = Classification._score
+def blind(self, batch, part):
+    images, labels, names = batch
+    score(self, (images[:0], labels[:0], names) if os.environ["RANK"] == "1" else batch, part)
+Classification._score = blind
+print("codes", json.dumps(killable.launch(2, {free_port()}, {argv!r})))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert "codes [[0, 0]]" in done.stdout, done.stdout + done.stderr
+    accuracy = json.loads((tmp_path / "run" / "summary.json").read_text())["test_accuracy"]
+    assert accuracy * 24 == pytest.approx(round(accuracy * 24), abs=1e-4)  # of three batches of 8, not of six
+    assert all(0 < float(row["val_loss"]) < 10 for row in rows(tmp_path / "run"))

@@ -1,6 +1,7 @@
 """`ddfnet bench layer`: `ddfnet.DDF`, filter prediction included, against `nn.Conv2d`, dense and depthwise.
 
-Where a case upsamples: `ddfnet.DDFUp` against the other upsamplers of Table 6 and after it.
+On request: against PAC (Table 2), guided by a map of its own. Where a case upsamples: `ddfnet.DDFUp` against the other
+upsamplers of Table 6 and after it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 from ddfnet.bench.cases import OpCase
 from ddfnet.bench.measure import DTYPES, LAYOUTS, Group, Settings, compare
 from ddfnet.bench.results import Result
+from ddfnet.bench.rivals import ON_REQUEST, pac_guide
 from ddfnet.bench.subjects import Subject, entries
 from ddfnet.nn.ddf import DDF
 from ddfnet.nn.ddf_up import DDFUp
+from ddfnet.nn.pac import PacConv2d
 from ddfnet.nn.upsample import upsample_layer
 
-RIVALS = ("dense", "depthwise")
+RIVALS = ("dense", "depthwise", "pac")
 UP_RIVALS = ("carafe", "dysample", "deconv", "pixel_shuffle", "bilinear", "nearest")
 
 
@@ -42,9 +45,11 @@ def run(
         shape = (case.batch, case.channels, case.height, case.width)
         x = torch.randn(shape, device=settings.device).to(DTYPES[dtype], memory_format=LAYOUTS[layout]).requires_grad_()
         fitting = UP_RIVALS if case.scale_factor > 1 else RIVALS
-        names = [name for name in (fitting if rivals is None else rivals) if name in fitting]
+        default = [name for name in fitting if name not in ON_REQUEST]
+        names = [name for name in (default if rivals is None else rivals) if name in fitting]
         subjects = [_subject(_name(backend), _ddf(case, backend), x) for backend in backends]
-        subjects += [_subject(name, _rival(case, name), x) for name in names]
+        guides = {"pac": (pac_guide(x),)} if "pac" in names else {}
+        subjects += [_subject(name, _rival(case, name), x, *guides.get(name, ())) for name in names]
         for direction in settings.directions:
             group = Group("layer", str(case), direction, dtype, layout, rival=names[0] if names else "")
             yield compare(group, entries(subjects, group, settings, skip), settings)
@@ -71,6 +76,9 @@ def _ddf(case: OpCase, backend: str) -> nn.Module:
 def _rival(case: OpCase, name: str) -> nn.Module:
     if case.scale_factor > 1:
         return upsample_layer(name, case.channels, case.scale_factor)  # type: ignore[arg-type]
+    if name == "pac":
+        options: dict[str, Any] = {"stride": case.stride, "dilation": case.dilation, "bias": False}
+        return PacConv2d(case.channels, case.channels, case.kernel_size, **options)
     return nn.Conv2d(
         case.channels,
         case.channels,
@@ -83,10 +91,11 @@ def _rival(case: OpCase, name: str) -> nn.Module:
     )
 
 
-def _subject(name: str, layer: nn.Module, x: Tensor) -> Subject:
+def _subject(name: str, layer: nn.Module, x: Tensor, *guides: Tensor) -> Subject:
     channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     layer = layer.to(device=x.device, dtype=x.dtype).to(memory_format=memory_format)
     parameters = tuple(layer.parameters())
     count = sum(parameter.numel() for parameter in parameters)
-    return Subject(name, lambda x, *_: layer(x), (x, *parameters), parameters=count)
+    inputs = (x, *guides)
+    return Subject(name, lambda *tensors: layer(*tensors[: len(inputs)]), (*inputs, *parameters), parameters=count)

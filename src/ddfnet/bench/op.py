@@ -28,7 +28,7 @@ def run(
         cases: calls of `ddf` and `ddf_up`.
         settings: of the run.
         backends: of ours.
-        rivals: by name; None for all that fit the case but "compile". Ratios are to the first that is not "copy".
+        rivals: by name; None for all that fit the case but those `ON_REQUEST`. Ratios are to the first that is not "copy".
         skip: told what was left out, and why.
     """
     for case in cases:

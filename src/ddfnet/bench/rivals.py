@@ -16,18 +16,21 @@ from ddfnet.bench.subjects import Subject
 from ddfnet.ops.ddf import api
 from ddfnet.ops.ddf.checks import check, memory_format_of
 from ddfnet.ops.ddf.flops import ddf_flops
+from ddfnet.ops.pac import pac_conv2d
 
-# "compile", the reference under torch.compile, is timed only on request.
-RIVALS = ("depthwise", "dense", "reference", "copy", "compile")
+# Timed only on request: "compile", the reference under torch.compile, and "pac", pixel-adaptive convolution (Table 2).
+RIVALS = ("depthwise", "dense", "reference", "copy", "compile", "pac")
 UP_RIVALS = ("depthwise_transposed", "nearest", "bilinear", "pixel_shuffle", "reference", "copy", "compile")
+ON_REQUEST = ("compile", "pac")
+PAC_GUIDE_CHANNELS = 16  # PAC-Net's; Table 2 does not say
 
 Inputs = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 def rivals_of(case: OpCase, asked: Sequence[str] | None) -> list[str]:
-    """Of the rivals asked for, or of all but "compile", those that can stand in the place of the case."""
+    """Of the rivals asked for, or of all but those `ON_REQUEST`, those that can stand in the place of the case."""
     fitting = UP_RIVALS if case.scale_factor > 1 else RIVALS
-    return [name for name in fitting if name != "compile"] if asked is None else [n for n in asked if n in fitting]
+    return [name for name in fitting if name not in ON_REQUEST] if asked is None else [n for n in asked if n in fitting]
 
 
 def ours(case: OpCase, tensors: Inputs, backend: str) -> Subject:
@@ -66,12 +69,25 @@ def rival(name: str, case: OpCase, tensors: Inputs) -> Subject:
     shapes: dict[str, tuple[int, int]] = {
         "depthwise": (c, 1),
         "dense": (c, c),
+        "pac": (c, c),
         "depthwise_transposed": (c, 1),
         "pixel_shuffle": (c * r * r, c),
     }
     weight = torch.randn(*shapes[name], k, k, device=x.device).mul(0.01).to(x.dtype)
     weight = weight.contiguous(memory_format=memory_format_of(x)).requires_grad_()
+    if name == "pac":
+        return Subject(name, partial(_pac, case), (x, pac_guide(x), weight))
     return Subject(name, _convolution(name, case), (x, weight))
+
+
+def pac_guide(x: Tensor) -> Tensor:
+    """What guides a pixel-adaptive convolution of x: a leaf of x's dtype and memory format that requires a gradient."""
+    guide = torch.randn(x.shape[0], PAC_GUIDE_CHANNELS, *x.shape[2:], device=x.device).to(x.dtype)
+    return guide.contiguous(memory_format=memory_format_of(x)).requires_grad_()
+
+
+def _pac(case: OpCase, x: Tensor, guide: Tensor, weight: Tensor) -> Tensor:
+    return pac_conv2d(x, guide, weight, stride=case.stride, dilation=case.dilation)
 
 
 def _convolution(name: str, case: OpCase) -> Callable[[Tensor, Tensor], Tensor]:

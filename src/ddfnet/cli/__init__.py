@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a network by a recipe, or resume a run",
     "study": "train several recipes with several seeds; their means and spreads",
     "evaluate": "score a run on its test images; `evaluate depth`: all ways to upsample depth",
+    "upsample": "bring a depth map to the resolution of the RGB image over it",
     "bench": "time operators, layers and networks beside their rivals",
     "convert-checkpoint": "write the authors' weights as safetensors",
     "export": "write a network as a checked ONNX file",

@@ -67,11 +67,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         command.add_argument("--backend", nargs="+", default=["auto"], metavar="NAME", help="of ours (default: auto)")
         command.add_argument(
-            "--rivals", nargs="*", metavar="NAME", help="ratios are to the first (default: all but compile)"
+            "--rivals", nargs="*", metavar="NAME", help="ratios are to the first (default: all but compile and pac)"
         )
         _add_common(command, OP_DIRECTIONS)
     command = benchmarks.add_parser("model", help="time networks", description="Times networks against each other.")
-    command.add_argument("--models", nargs="+", metavar="NAME", help="timm's names (default: the three mini networks)")
+    command.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="timm's names, NAME:free for one whose k x k layers cost nothing, or ddf_up_net_x8 and pac_joint_upsample_x8, "
+        "any factor (default: the three mini networks)",
+    )
     command.add_argument(
         "--input-size", nargs=3, type=_positive, metavar=("C", "H", "W"), help="(default: each network's)"
     )

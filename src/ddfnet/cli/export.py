@@ -9,7 +9,7 @@ def main(argv: list[str]) -> int:
         prog="ddfnet export",
         description="Writes a network as ONNX, of standard operators, and checks it with onnxruntime.",
     )
-    parser.add_argument("MODEL", help="folder of a run, or the name of a network in timm or ddfnet")
+    parser.add_argument("MODEL", help="folder of a run, a network of timm or ddfnet, or ddf_up_net_x8 (also 4, 16)")
     parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="the file to write")
     parser.add_argument(
         "--input-shape",
@@ -31,6 +31,14 @@ def main(argv: list[str]) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     network: nn.Module
+    if options.MODEL.startswith("ddf_up_net_x") and options.MODEL[12:].isdecimal():
+        from ddfnet.models.export import export_joint_onnx
+        from ddfnet.models.joint_upsampling import pretrained
+
+        if options.input_shape is not None:
+            raise ValueError(f"--input-shape: expected none with {options.MODEL}, whose file takes any size")
+        worst = export_joint_onnx(pretrained(int(options.MODEL[12:])), options.onnx)
+        return _report(options.onnx, worst)
     if Path(options.MODEL).is_dir():
         from ddfnet.cli.experiment import instantiate, make_parser, run_folder
         from ddfnet.tasks.checkpoints import load_weights
@@ -52,7 +60,10 @@ def main(argv: list[str]) -> int:
             raise ValueError(f"MODEL: neither the folder of a run nor a network of timm or ddfnet: {options.MODEL!r}")
         print(f"{options.MODEL}: its weights are drawn at random; export the folder of a run to keep trained ones")
         network, shape = create_model(options.MODEL), options.input_shape or [1, 3, 224, 224]
-    worst = export_onnx(network, options.onnx, shape)
-    print(f"{options.onnx}: {options.onnx.stat().st_size / 1e6:.1f} MB, for any batch and image size")
+    return _report(options.onnx, export_onnx(network, options.onnx, shape))
+
+
+def _report(path: Path, worst: float) -> int:
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, for any batch and image size")
     print(f"onnxruntime's output differs from PyTorch's by {worst:.1e} of its largest value")
     return 0

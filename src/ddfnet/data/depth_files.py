@@ -137,9 +137,9 @@ def _read_png(path: Path) -> NDArray[Any]:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if not image.mode.startswith("I"):
-                names = {"L": "8-bit grey", "P": "8-bit colour-mapped", "1": "1-bit", "LA": "8-bit grey with alpha"}
-                got = names.get(image.mode, f"colour ({image.mode})")
-                raise _UnfitError(f"expected a 16-bit grey PNG, depths in millimetres, got a {got} one")
+                names = {"L": "an 8-bit grey", "P": "a colour-mapped", "1": "a 1-bit", "LA": "an 8-bit grey and alpha"}
+                got = names.get(image.mode, f"a colour ({image.mode})")
+                raise _UnfitError(f"expected a 16-bit grey PNG, depths in millimetres, got {got} one")
             return np.asarray(image).astype(np.uint16)
     except UnidentifiedImageError:
         raise ValueError(f"{path}: expected a 16-bit grey PNG, got another kind of file") from None

@@ -53,7 +53,7 @@ class GeneratedScenes(RGBDImages):
             roll=rng.normal(0, 0.04),
         )
         stock = materials(
-            rng, int(rng.integers(3, 24)), contrast=rng.uniform(0.15, 1), scale=0.25 * np.exp(rng.uniform(0, 3))
+            rng, int(rng.integers(3, 24)), contrast=rng.uniform(0.15, 1), scale=0.2 * np.exp(rng.uniform(0, 3))
         )
         world(rng, canvas, len(stock))
         unseen = np.isinf(canvas.depth)

@@ -22,14 +22,14 @@ class Complexity:
     published: int  # these, 2 per element of a batch norm and 1 per element of a ReLU: the counting of Tables 3 to 5
 
 
-def complexity(model: nn.Module, input_shape: Sequence[int]) -> Complexity:
-    """Counts of `model` on one input of `input_shape`, (B, C, H, W). The model itself is not run and not changed."""
+def complexity(model: nn.Module, *input_shapes: Sequence[int]) -> Complexity:
+    """Counts of `model` on inputs of `input_shapes`, each (B, C, H, W). The model itself is not run and not changed."""
     on_meta = copy.deepcopy(model).to("meta").eval()
-    x = torch.empty(tuple(input_shape), device="meta")
+    inputs = [torch.empty(tuple(shape), device="meta") for shape in input_shapes]
 
     def count(custom: dict[Any, Any] | None = None) -> int:
         with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=custom) as counter:
-            on_meta(x)
+            on_meta(*inputs)
         return int(counter.get_total_flops())
 
     def two_per_multiply_add(*args: Any, **kwargs: Any) -> int:

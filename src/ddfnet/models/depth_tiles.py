@@ -26,6 +26,8 @@ def upsample_tiled(
 ) -> Tensor:
     """The network's output at the image's pixels.
 
+    With more than one window, a pass over them for each of the network's averages comes first, which ends at that average.
+
     Where the ratio of the sizes is not the network's factor f, the image is brought to f times the depth map's size, and the
     output back to the image's: were it the depth that is resized, samples of it would be lost, and edges smeared.
 
@@ -51,7 +53,8 @@ def upsample_tiled(
         for row in rows.parts(tile // f, reach)
         for column in columns.parts(tile // f, reach)
     ]
-    network = copy.deepcopy(network).eval()  # it gets hooks
+    # A copy, for it gets hooks. Channels last is a tenth faster on a CPU.
+    network = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)
     device = next(network.parameters()).device
     pools = [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
     if len(places) == 1:

@@ -58,6 +58,7 @@ class JointUpsampler(nn.Module):
         self.depth_encoder = _convolutions(1, WIDTH, WIDTH, WIDTH)
         self.guidance_encoder = _convolutions(3, WIDTH, WIDTH, GUIDE_CHANNELS * stages)
         self.stages = nn.ModuleList(stage() for _ in range(stages))
+        self.relu = nn.ReLU()
         self.decoder = _convolutions(WIDTH, WIDTH, 1)
 
     @property
@@ -72,7 +73,7 @@ class JointUpsampler(nn.Module):
             rgb = F.pad(rgb, (0, f * w - width, 0, f * h - height), mode="replicate")
         y = self.depth_encoder(depth)
         for stage, guide in zip(self.stages, self.guidance_encoder(rgb).split(GUIDE_CHANNELS, 1), strict=True):
-            y = F.relu(stage(y, self.resize(guide, [2 * length for length in y.shape[2:]])))
+            y = self.relu(stage(y, self.resize(guide, [2 * length for length in y.shape[2:]])))
         y = self.decoder(y)
         if self.residual:
             y = y + F.interpolate(depth, scale_factor=float(f), mode="bilinear", align_corners=False)
@@ -87,9 +88,11 @@ class JointUpsampler(nn.Module):
             raise ValueError(f"depth: expected (B, 1, h, w), got {tuple(depth.shape)}")
         if rgb.dim() != 4 or rgb.shape[0] != depth.shape[0] or rgb.shape[1] != 3:
             raise ValueError(f"rgb: expected ({depth.shape[0]}, 3, H, W), got {tuple(rgb.shape)}")
+        if 0 in rgb.shape[2:]:
+            raise ValueError(f"rgb: expected at least one pixel, got {tuple(rgb.shape)}")
         f, sizes = self.scale_factor, tuple(rgb.shape[2:])
         expected = tuple(-(-length // f) for length in sizes)
-        if tuple(depth.shape[2:]) != expected or 0 in sizes:
+        if tuple(depth.shape[2:]) != expected:
             size = "x".join(map(str, sizes))
             raise ValueError(
                 f"depth: expected ({depth.shape[0]}, 1, {expected[0]}, {expected[1]}), an rgb of {size} divided by"
@@ -217,7 +220,10 @@ def load(path: Path | str) -> DDFUpNet:
         raise ValueError(f"{path}: damaged, or not a .safetensors file ({error})") from None
     if options is None:
         raise ValueError(f"{path}: expected metadata with the network's options, as `save` writes, got none")
-    network = DDFUpNet(**json.loads(options))
+    try:
+        network = DDFUpNet(**json.loads(options))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected the options of a DDFUpNet, got {options} ({error})") from None
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

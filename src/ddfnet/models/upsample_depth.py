@@ -19,7 +19,7 @@ from ddfnet.ops.fill_unknown import fill_unknown
 Depth = TypeVar("Depth", Tensor, NDArray[Any])
 
 FACTORS = (4, 8, 16)  # with weights
-TILE = 1024
+TILE = 1536
 
 
 def upsample_depth(
@@ -78,7 +78,7 @@ def upsample_depth(
         raise ValueError("depth: expected at least one known pixel, got only unknown ones: NaN, inf or 0")
     least, span = known.min(), known.max() - known.min()
     if low.shape == image.shape[:2] or not span:
-        result = fill_unknown(low) if span else least.expand(image.shape[:2])
+        result = fill_unknown(low) if span else torch.full(image.shape[:2], float(least), dtype=low.dtype)
     else:
         place = torch.device(device or (known_depth.device if network is None else next(network.parameters()).device))
         filled = fill_unknown((low - least) / span).float()
@@ -118,9 +118,10 @@ def _upsample(
     size = image.shape[:2]
     if network is None:
         factor = _factor(low.shape, size)
-        if factor is None:  # in two steps, of which the second is exact
+        if factor is None:  # in two steps
             factor = FACTORS[0]
-            small = resize(image.permute(2, 0, 1)[None].float(), [-(-length // factor) for length in size])
+            # Sides that it does not divide are rounded down: rounded up, the second step would take the image for padded.
+            small = resize(image.permute(2, 0, 1)[None].float(), [length // factor for length in size])
             small = small[0].permute(1, 2, 0).round().to(torch.uint8)
             low = _upsample(low, small, None, device, tile, progress)
         network = pretrained(factor)

@@ -5,10 +5,10 @@ of its neighbours. With o the output pixel, n the tap's pixel and t the tap:
 
     y[b, :, o] = sum over t of  W[t] x[b, :, n] * exp(-|guide[b, :, n] - guide[b, :, o]|^2 / 2)
 
-Unfolded patches (B, C, K, P, Q) are never stored, in neither direction: a tap's weighted maps are made in a workspace of a
+Unfolded patches (B, C, K, P, Q) are never stored, in neither direction: the taps' weighted maps are made in a workspace of a
 fixed size, a band of rows at a time, multiplied by the weights of all taps at once, and made anew in the backward pass. The
-three inputs are all that is saved. The transpose is done by phase: output pixels (s*p + i, s*q + j) meet the same taps and form a
-convolution of their own at the resolution of x, so that nothing is spent on the zeros between its pixels.
+three inputs are all that is saved. The transpose is done by phase: output pixels (s*p + i, s*q + j) meet the same taps, so
+that they form a convolution of their own at the resolution of x, and nothing is spent on the zeros between its pixels.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from ddfnet.ops.ddf import transforms
 from ddfnet.ops.ddf.checks import memory_format_of
 
 # Elements of the workspace: what a core's cache holds, and enough to fill a GPU.
-WORKSPACE = {"cpu": 2**18}
+WORKSPACE = {"cpu": 2**19}
 WORKSPACE_ELSEWHERE = 2**24
 
 Index = tuple[EllipsisType | slice, ...]
@@ -167,7 +167,9 @@ class _Pac(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, guide: Tensor, weight: Tensor, g: Geometry) -> Tensor:
         ctx.save_for_backward(x, guide, weight)
         ctx.geometry = g
-        with torch.autocast(x.device.type, enabled=False):
+        if not torch.amp.is_autocast_available(x.device.type):
+            return _forward(x, guide, weight, g)
+        with torch.autocast(x.device.type, enabled=False):  # else its products would be of half types again
             return _forward(x, guide, weight, g)
 
     @staticmethod

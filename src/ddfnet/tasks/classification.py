@@ -244,14 +244,16 @@ class Classification(lightning.LightningModule):
         """Logs the scores of a batch, and in validation its loss."""
         images, labels, unreadable = batch
         note(self.unreadable, unreadable)
-        if not len(labels):
-            return
-        scores = self(images)
+        # A batch without a readable image is logged with no weight: a process that logged nothing would leave the others
+        # waiting for its sums.
+        scores = self(images) if len(labels) else None
         if part == "val":
-            self.log("val_loss", F.cross_entropy(scores, labels), batch_size=len(labels), sync_dist=True)
+            loss = images.new_zeros(()) if scores is None else F.cross_entropy(scores, labels)
+            self.log("val_loss", loss, batch_size=len(labels), sync_dist=True)
         for name in ("accuracy", "top5") if len(self.classes) > 10 else ("accuracy",):
             metric = getattr(self, f"{part}_{name}")
-            metric(scores, labels)
+            if scores is not None:
+                metric.update(scores, labels)
             self.log(f"{part}_{name}", metric, prog_bar=part == "val" and name == "accuracy", batch_size=len(labels))
 
     def on_train_epoch_end(self) -> None:

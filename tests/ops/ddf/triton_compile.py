@@ -67,8 +67,8 @@ def launches_of(
     return seen
 
 
-def compile_for(target: str, launch: Any, tensors: tuple[Tensor | None, ...]) -> Usage:
-    """Compiles a launch as Triton's own dispatch would, addresses being multiples of 16."""
+def compile_for(target: str, launch: Any, tensors: tuple[Tensor | None, ...], **more: Any) -> Usage:
+    """Compiles a launch as Triton's own dispatch would, addresses being multiples of 16, with `more` compiler options."""
     function = launch.kernel
     values = (*tensors, *launch.numbers, *launch.constants)
     signature, constants, attributes = {}, {}, {}
@@ -84,9 +84,20 @@ def compile_for(target: str, launch: Any, tensors: tuple[Tensor | None, ...]) ->
         if divisible:
             attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(function, signature, constants, attributes)
-    options = {"num_warps": launch.warps, "enable_fp_fusion": True}
+    options = {"num_warps": launch.warps, "enable_fp_fusion": True, **more}
     kernel = triton.compile(source, target=TARGETS[target], options=options)
     return _cuda_usage(kernel) if "cubin" in kernel.asm else _hip_usage(kernel)
+
+
+def forced(target: str, launch: Any, tensors: tuple[Tensor | None, ...]) -> Usage:
+    """What a launch takes where NVIDIA's assembler may use every register.
+
+    Left alone it sometimes puts a few values into memory that would fit, to seat more programs on a multiprocessor.
+    """
+    usage = compile_for(target, launch, tensors)
+    if usage.spilled and usage.registers < 255 and target.startswith("sm"):
+        return compile_for(target, launch, tensors, maxnreg=255)
+    return usage
 
 
 def _cuda_usage(kernel: Any) -> Usage:

@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from tests.ops.ddf.backends import MEMORY_FORMATS
-from tests.ops.ddf.triton_compile import TARGETS, Usage, compile_for, launches
+from tests.ops.ddf.triton_compile import TARGETS, Usage, forced, launches
 from tests.ops.ddf_layer.bounded import float32_products
 
 from ddfnet.ops.ddf_layer import triton_kernels
@@ -41,7 +41,7 @@ def usages(
         triton_kernels.norm_backward(like, out.spatial_filter, out.spatial_std, None, options.spatial_scale)
         of_channels = empty(shape[0], channels, taps)
         triton_kernels.norm_backward(of_channels, out.channel_unit, out.channel_std, per_tap, 1.0)
-    return [(launch.kernel.__name__, compile_for(target, launch, tensors)) for launch, tensors in seen]
+    return [(launch.kernel.__name__, forced(target, launch, tensors)) for launch, tensors in seen]
 
 
 def assert_fits(found: list[tuple[str, Usage]]) -> None:

@@ -70,7 +70,7 @@ class Canvas:
         """
         middle, along, across = self.seen(centre), self.rotation @ np.asarray(a), self.rotation @ np.asarray(b)
         corners = middle + np.array([along + across, along - across, -along - across, -along + across])
-        window = self._window(corners, 0.0)
+        window = self._window(corners.tolist(), 0.0)
         if window is None:
             return
         long, wide = float(np.linalg.norm(along)), float(np.linalg.norm(across))
@@ -93,9 +93,8 @@ class Canvas:
             depth = depth * (1 + swing * wave)
             lean = np.float32(swing * often * abs(facing) / min(long, wide))
             tilt = np.cos(often * s + start) * lean
-            normals = direction[:, None, None].astype(np.float32) - tilt * (along / long)[:, None, None].astype(
-                np.float32
-            )
+            slant = (along / long).astype(np.float32)
+            normals = direction.astype(np.float32)[:, None, None] - tilt * slant[:, None, None]
             normals /= np.sqrt((normals**2).sum(0))
             self._draw(window, inside, depth, s * np.float32(long), t * np.float32(wide), normals, material)
             return
@@ -118,7 +117,7 @@ class Canvas:
     def ellipsoid(self, centre: ArrayLike, radii: ArrayLike, material: int, *, axes: ArrayLike | None = None) -> None:
         """An ellipsoid with the columns of `axes` as its own, or the world's."""
         middle, lengths = self.seen(centre), np.asarray(radii, np.float64)
-        window = self._window(middle[None], float(lengths.max()))
+        window = self._window([middle.tolist()], float(lengths.max()))
         if window is None or middle[2] < lengths.max() + NEAR:
             return
         own = (np.eye(3) if axes is None else np.asarray(axes, np.float64)).T @ self.rotation.T  # camera to its own
@@ -167,7 +166,7 @@ class Canvas:
     def _straight(
         self, first: NDArray[np.float64], last: NDArray[np.float64], radius: float, material: int, begun: float
     ) -> None:
-        window = self._window(np.stack([first, last]), radius)
+        window = self._window([first.tolist(), last.tolist()], radius)
         length = float(np.linalg.norm(last - first))
         if window is None or length < 1e-6:
             return
@@ -185,18 +184,24 @@ class Canvas:
         normals *= np.float32(1 / radius)
         self._draw(window, inside, depth, along + np.float32(begun), normals[0] * np.float32(radius), normals, material)
 
-    def _window(self, points: NDArray[np.float64], radius: float) -> Window | None:
-        """The pixels that can see what is within `radius` of the points' hull."""
-        depths = points[:, 2] - radius
-        if points[:, 2].max() + radius < NEAR:
+    def _window(self, points: list[list[float]], radius: float) -> Window | None:
+        """The pixels that can see what is within `radius` of the points' hull; None where none can."""
+        if max(z for _, _, z in points) + radius < NEAR:
             return None
-        if depths.min() < NEAR:
+        if min(z for _, _, z in points) - radius < NEAR:
             return slice(0, self.size), slice(0, self.size)
-        places = points[:, :2] / points[:, 2:] * self.focal + self.size / 2
-        reach = (radius * self.focal / depths * (1 + np.abs(points[:, :2] / points[:, 2:]).max(1)))[:, None] + 1
-        (left, top), (right, bottom) = (places - reach).min(0), (places + reach).max(0)
-        left, top = max(int(left), 0), max(int(top), 0)
-        right, bottom = min(int(right) + 1, self.size), min(int(bottom) + 1, self.size)
+        lows: list[float] = []
+        highs: list[float] = []
+        for axis in (1, 0):
+            # A ball's outline reaches farther the more it is seen from aside.
+            reach = [
+                (point[axis] / point[2], (1 + abs(point[axis]) / point[2]) * radius / (point[2] - radius))
+                for point in points
+            ]
+            lows.append((min(place - far for place, far in reach)) * self.focal + self.size / 2 - 1)
+            highs.append((max(place + far for place, far in reach)) * self.focal + self.size / 2 + 2)
+        top, left = (max(int(low), 0) for low in lows)
+        bottom, right = (min(int(high), self.size) for high in highs)
         return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
 
     def _linear(self, weights: NDArray[np.float64], window: Window) -> Floats:

@@ -42,10 +42,10 @@ def chair(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, ma
         for y in (-1, 1):
             foot = at(place, yaw, [x * side / 2, y * side / 2, 0])
             canvas.tube(foot, above(foot, back if y > 0 else high), thin, material)
-    bars = int(rng.integers(2, 6))
-    for number in range(bars):
+    count = int(rng.integers(2, 6))
+    for number in range(count):
         if rng.random() < 0.5:
-            level = high + (back - high) * (number + 1) / bars
+            level = high + (back - high) * (number + 1) / count
             canvas.tube(
                 at(place, yaw, [-side / 2, side / 2, level]),
                 at(place, yaw, [side / 2, side / 2, level]),
@@ -53,7 +53,7 @@ def chair(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, ma
                 material,
             )
         else:
-            off = side * ((number + 1) / (bars + 1) - 0.5)
+            off = side * ((number + 1) / (count + 1) - 0.5)
             canvas.tube(
                 at(place, yaw, [off, side / 2, high]), at(place, yaw, [off, side / 2, back]), thin * 0.7, material
             )

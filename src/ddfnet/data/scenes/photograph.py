@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, uniform_filter
 
 from ddfnet.data.scenes.canvas import Canvas, Floats
-from ddfnet.data.scenes.textures import Material, albedo
+from ddfnet.data.scenes.textures import GREY, Material, albedo
 
 STEPS = 14  # from a point towards the light, in search of what shades it
 SHADOW_SIDE = 128  # pixels: shadows are looked for at this resolution and are soft by it
@@ -35,6 +35,8 @@ def photograph(rng: np.random.Generator, canvas: Canvas, materials: list[Materia
     colours *= (_occlusion(canvas) * (sun * lit + shade))[..., None] * brightness
     colours += _highlights(canvas, materials, light)[..., None] * sun
     colours = colours.reshape(size, -1, size, canvas.size // size, 3).mean((1, 3))
+    grey = (colours @ GREY)[..., None]
+    colours = grey + (colours - grey) * np.float32(rng.uniform(0.35, 1))
     if rng.random() < 0.25:  # haze
         depth = canvas.depth[:: canvas.size // size, :: canvas.size // size]
         clear = np.exp(-depth / (np.float32(rng.uniform(0.8, 4)) * depth.max()))[..., None]
@@ -141,7 +143,7 @@ def _highlights(canvas: Canvas, materials: list[Material], light: Floats) -> Flo
 
 def _lens(rng: np.random.Generator, colours: Floats) -> Floats:
     """Blur and vignetting."""
-    blur = float(rng.choice([0.0, rng.uniform(0.3, 0.6), rng.uniform(0.6, 1.1)], p=[0.4, 0.4, 0.2]))
+    blur = float(rng.choice([0.0, rng.uniform(0.3, 0.6), rng.uniform(0.6, 1.1)], p=[0.5, 0.35, 0.15]))
     if blur:
         colours = np.asarray(gaussian_filter(colours, (blur, blur, 0), truncate=3.0), np.float32)
     if rng.random() < 0.5:
@@ -154,12 +156,12 @@ def _lens(rng: np.random.Generator, colours: Floats) -> Floats:
 def _sensor(rng: np.random.Generator, colours: Floats) -> Floats:
     """Exposure, the colour of the light, tone and noise: (S, S, 3) from 0 to 255."""
     bright = np.float32(np.quantile(colours[::4, ::4], 0.95))
-    exposed = colours * (np.float32(rng.uniform(0.5, 1.15)) / max(bright, np.float32(0.05)))
+    exposed = colours * (np.float32(rng.uniform(0.55, 1.05)) / max(bright, np.float32(0.05)))
     noise = rng.standard_normal(colours.shape, np.float32)
     exposed += noise * (
         np.float32(rng.choice([0.002, 0.008, 0.02])) * np.sqrt(np.maximum(exposed, 0) + np.float32(0.02))
     )
-    tone = np.clip(exposed, 0, 1) ** np.float32(rng.uniform(0.5, 1.0))
+    tone = np.clip(exposed, 0, 1) ** np.float32(rng.uniform(0.65, 1.2))
     steep = np.float32(rng.uniform(0, 1))
     return 255 * (tone + steep * (tone * tone * (3 - 2 * tone) - tone))
 

@@ -32,7 +32,9 @@ def forward_tile(g: Geometry, size: int) -> Tile:
             columns, channels = columns // 2, channels * 2
     else:
         columns = _least_waste(width, (64, 32, 16) if width > 8 else (8,))
-        values = (4 if width > 8 else 2) * 4 // max(4, size)  # a lane, of a row; small maps need the programs
+        values = (
+            (4 if width > 8 and g.kernel_size <= 3 else 2) * 4 // max(4, size)
+        )  # a lane, of a row; small maps need the programs
         channels = min(128 * values // columns, _power_of_two(per_head))
     columns = min(columns, _power_of_two(width))
     others = g.batch * g.heads * -(-per_head // channels) * -(-width // columns) * g.scale_factor
@@ -43,8 +45,9 @@ def forward_tile(g: Geometry, size: int) -> Tile:
 def backward_tile(g: Geometry, size: int) -> Tile:
     """Of x. One warp, so that sums over lanes need no shared memory; the more taps, the fewer values a lane."""
     per_head, width = g.channels // g.heads, -(-g.width // g.stride)
-    values = 32 * max(1, (4 if g.kernel_size <= 3 else 1) * 4 // max(4, size))
-    if g.memory_format == torch.channels_last:
+    last = g.memory_format == torch.channels_last
+    values = 32 * max(1, ((4 if last else 2) if g.kernel_size <= 3 else 1) * 4 // max(4, size))
+    if last:
         channels = min(max(32, values // 2), _power_of_two(per_head))
         rows = 1
     else:

@@ -7,7 +7,7 @@ rule, launches are planned once, and sums over tiles are taken in one order, so 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -109,8 +109,8 @@ def predict(
     plan = _plan(
         *(tuple(x.shape), x.stride(), options, out.spatial_filter.stride() if spatial else None),
         *(None if w is None else (w.shape[0], *w.stride()[:2]) for w in weights),
-        _tf32(x) and torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
-        _tf32(x) and torch.backends.cuda.matmul.fp32_precision == "tf32",
+        _precision(x, torch.backends.cudnn.conv.fp32_precision),  # type: ignore[attr-defined]
+        _precision(x, torch.backends.cuda.matmul.fp32_precision),
     )
     sums = x.new_empty(x.shape[0], plan.parts, x.shape[1], dtype=torch.float32) if channel else None
     weight, bias, *rest = weights
@@ -122,9 +122,13 @@ def predict(
     return out
 
 
-def _tf32(x: Tensor) -> bool:
-    """Whether products may be in TF32 where PyTorch's settings say so: of float32, on CUDA; rarely on ROCm."""
-    return x.dtype == torch.float32 and torch.version.hip is None
+def _precision(x: Tensor, setting: str) -> Literal["tf32", "ieee"]:
+    """Of products: "ieee", without tensor cores, for float32 where PyTorch's settings or ROCm ask for it.
+
+    Of other dtypes "tf32", which means nothing for them.
+    """
+    exact = x.dtype == torch.float32 and (torch.version.hip is not None or setting != "tf32")
+    return "ieee" if exact else "tf32"
 
 
 def norm_backward(
@@ -165,14 +169,15 @@ def _plan(
     from ddfnet.ops.ddf_layer.triton_filters import channel_filters_kernel, spatial_filters_kernel, squeeze_kernel
 
     # Of each weight its rows and strides; None without its branch.
-    weight, _, squeeze_weight, _, channel_weight, _, _, conv_tf32, matmul_tf32 = weights
+    weight, _, squeeze_weight, _, channel_weight, _, _, conv_precision, precision = weights
     batch, channels, height, width = shape
     pooling = squeeze_weight is not None
     head_lanes, tap_lanes = _lanes(o.kernel_size, o.heads) if spatial else (1, 16)
-    pixels = min(128, 4096 // (head_lanes * tap_lanes))
+    exact = conv_precision == "ieee"  # without tensor cores, factors and sums take more registers
+    pixels = min(128, max(16, (2048 if exact else 4096) // (head_lanes * tap_lanes)))
     while pixels > 16 and batch * -(-height * width // pixels) < _PROGRAMS:
         pixels //= 2
-    block = 32 if pixels > 64 else 64
+    block = 16 if exact else 32 if pixels > 64 else 64
     parts = -(-height * width // pixels)
     farthest = sum(step * (size - 1) for size, step in zip(shape[1:], strides[1:], strict=True))
     spatial_launch = _Launch(
@@ -183,7 +188,7 @@ def _plan(
             *(o.spatial_scale, o.taps, o.heads, o.stride, spatial is not None, pooling),
             *(pixels, block, head_lanes, tap_lanes),
             *(strides[2] == width * strides[3], farthest + (pixels + block) * max(strides[1:]) >= _LEAST_WIDE),
-            "tf32" if conv_tf32 else "ieee",
+            conv_precision,
         ),
     )
     if not pooling:
@@ -203,7 +208,7 @@ def _plan(
         channel_filters_kernel,
         (-(-batch // 16) * blocks, 1, 1),
         (batch, filters, squeezed, blocks, *channel_weight[1:]),
-        (o.taps, 16, per_program, tap_lanes, 32, "tf32" if matmul_tf32 else "ieee"),
+        (o.taps, 16, per_program, tap_lanes, 32, precision),
     )
     return _Plan(spatial_launch, squeeze, channel, parts)
 

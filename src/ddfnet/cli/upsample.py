@@ -1,0 +1,116 @@
+"""`ddfnet upsample DEPTH RGB -o OUT`: a depth map at the resolution of the RGB image over it."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ddfnet upsample",
+        description="Upsamples a depth or disparity map to the size of the RGB image over it, with the weights that ship. "
+        "Any ratio of the sizes from 1 up, any unit: the result is in the format and the unit of DEPTH. Unknown pixels (0, "
+        "NaN, inf) are filled.",
+    )
+    parser.add_argument("DEPTH", type=Path, help="16-bit PNG, TIFF or NPY")
+    parser.add_argument("RGB", type=Path, help="an image of the same view")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="to write, in the format of DEPTH")
+    parser.add_argument("--preview", type=Path, metavar="PNG", help="draw RGB, input, bicubic upsampling and result")
+    parser.add_argument(
+        "--truth", type=Path, metavar="FILE", help="full depth in DEPTH's unit: tell the error, and draw it"
+    )
+    parser.add_argument("--device", metavar="NAME", help="(default: cuda where there is one, else cpu)")
+    parser.add_argument(
+        "--tile", type=int, metavar="PIXELS", help="side of what is computed at once; memory is by its square"
+    )
+    options = parser.parse_args(argv)
+    _check_paths(options)
+
+    import numpy as np
+
+    from ddfnet.data.depth_files import KINDS, read_depth, read_rgb, write_depth
+
+    depth, rgb = read_depth(options.DEPTH), read_rgb(options.RGB)
+    if KINDS.get(options.out.suffix.lower()) != depth.kind:
+        endings = " or ".join(suffix for suffix, kind in KINDS.items() if kind == depth.kind)
+        raise ValueError(f"--out: expected a name that ends in {endings}, the format of DEPTH, got {options.out}")
+    truth = None if options.truth is None else read_depth(options.truth).values
+    if truth is not None and truth.shape != rgb.shape[:2]:
+        expected, size = ("x".join(map(str, shape)) for shape in (rgb.shape[:2], truth.shape))
+        raise ValueError(f"--truth: expected a map of the size of RGB, {expected}, got {size}: {options.truth}")
+    if truth is not None and not np.isfinite(truth).any():
+        raise ValueError(f"--truth: expected at least one known pixel, got none: {options.truth}")
+
+    import torch
+
+    from ddfnet.models.upsample_depth import TILE, bicubic_depth, upsample_depth
+
+    device = _device(options.device)
+    with _progress() as progress:
+        tile = TILE if options.tile is None else options.tile
+        result = upsample_depth(depth.values, rgb, device=device, tile=tile, progress=progress)
+    write_depth(options.out, result, depth)
+    (h, w), (height, width) = depth.values.shape, result.shape
+    unknown = int(np.isnan(depth.values).sum())
+    filled = f", {unknown} unknown pixels of it filled" if unknown else ""
+    print(f"{options.out}: {height}x{width}, from {h}x{w}{filled}")
+    if truth is None and options.preview is None:
+        return 0
+
+    from ddfnet.tasks.depth_preview import draw_preview, rmse
+
+    bicubic = bicubic_depth(torch.from_numpy(depth.values), rgb.shape[:2]).numpy()
+    if truth is not None:
+        for name, found in (("bicubic", bicubic), ("ours", result)):
+            error = found - truth
+            print(f"{name:<8} RMSE {rmse(error):.6g}  MAE {np.nanmean(np.abs(error)):.6g} {depth.unit}".rstrip())
+    if options.preview is not None:
+        draw_preview(rgb, depth.values, bicubic, result, options.preview, truth=truth, unit=depth.unit)
+        print(options.preview)
+    return 0
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    """ValueError where what is to be written can't be, or would replace what is to be read."""
+    read = {"DEPTH": options.DEPTH, "RGB": options.RGB, "--truth": options.truth}
+    for option, path in (("--out", options.out), ("--preview", options.preview)):
+        if path is None:
+            continue
+        if not path.parent.is_dir():
+            raise ValueError(f"{option}: the folder {path.parent} is not there")
+        if path.is_dir():
+            raise ValueError(f"{option}: expected a file, found a folder: {path}")
+        for name, other in read.items():
+            if other is not None and other.resolve() == path.resolve():
+                raise ValueError(f"{option}: expected another file than {name}, got {path}")
+        read[option] = path
+    if options.preview is not None and options.preview.suffix.lower() != ".png":
+        raise ValueError(f"--preview: expected a name that ends in .png, got {options.preview}")
+
+
+def _device(name: str | None) -> "torch.device":
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):  # of PyTorch: no such name; built without it, or none there
+        raise ValueError(f"--device: expected a device that is there, got {name!r}") from None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal, of the windows done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("upsampling", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
