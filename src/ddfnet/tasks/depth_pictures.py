@@ -55,7 +55,7 @@ def draw_line(
     border: int,
     unit: str,
 ) -> None:
-    """Draws on 3 + 2n axes: RGB, low resolution, truth, what n methods found, and their errors on one scale.
+    """Draws on 3 + 2n of the axes: RGB, low resolution, truth, what n methods found, and their errors on one scale.
 
     Args:
         methods: (H, W) by name; the first is what the scale of the errors is set by.
@@ -76,7 +76,9 @@ def draw_line(
     for axis, (name, depth) in zip(axes[3:], methods.items(), strict=False):
         axis.imshow(_masked(depth), **limits)
         axis.set_title(name, fontsize=8)
-    for axis, (name, error) in zip(axes[3 + len(methods) :], errors.items(), strict=True):
+    for axis in axes[3 + 2 * len(methods) :]:
+        axis.set_visible(False)
+    for axis, (name, error) in zip(axes[3 + len(methods) :], errors.items(), strict=False):
         axis.imshow(_masked(error), vmin=0, vmax=most, cmap=ERROR)
         rmse = depth_errors(methods[name], truth, border=border).rmse
         axis.set_title(f"error of {name}: {rmse:.3g} {unit}", fontsize=8)
