@@ -14,7 +14,7 @@ from ddfnet import recipes
 from ddfnet.cli import main
 from ddfnet.cli.experiment import make_parser
 from ddfnet.data.depth_protocols import low_resolution
-from ddfnet.models.joint_upsampling import JointUpsampler
+from ddfnet.models.joint_upsampling import JointUpsampler, load
 from ddfnet.tasks.depth_metrics import depth_errors
 from ddfnet.tasks.joint_upsampling import NETWORKS, JointUpsampling, begin_with, initialise, upsample
 from ddfnet.tasks.joint_upsampling_data import JointUpsamplingData
@@ -77,6 +77,9 @@ def test_a_run_prints_the_scores_of_its_test_images(
     for place, name in enumerate(("rmse", "mae", "edge_rmse")):
         # channels_last kernels sum in another order
         assert summary[f"test_{name}"] == pytest.approx(sum(e[place] for e in errors) / 2, rel=1e-4), name
+    network_of_run = load(run / "network.safetensors")
+    for a, b in zip(model.network.parameters(), network_of_run.parameters(), strict=True):
+        assert torch.equal(a, b)
     assert main(["evaluate", str(run)]) == 0
     printed = capsys.readouterr().out
     assert "2 test images" in printed

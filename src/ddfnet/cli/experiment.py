@@ -136,12 +136,13 @@ def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) 
         "detections.png": "what was found beside what is there",
         "depth.png": "test images, their low resolution, bicubic, ours and the errors",
         "detections.json": "what was found on all test images, as COCO's results",
+        "network.safetensors": "the network, for `ddfnet.models.joint_upsampling.load`",
         "best.ckpt": "the weights that were tested",
         "last.ckpt": "the state training ended in",
     }
     for name, text in explained.items():
         if (folder.path / name).is_file():
-            console.print(f"  {name:<17}{text}", highlight=False, soft_wrap=True)
+            console.print(f"  {name:<21}{text}", highlight=False, soft_wrap=True)
     console.print(f"`ddfnet evaluate {folder.path}` prints the test scores again.", highlight=False, soft_wrap=True)
 
 

@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 
 from ddfnet.data.depth_protocols import Normalisation, low_resolution, protocol_of
 from ddfnet.models.complexity import complexity
-from ddfnet.models.joint_upsampling import GUIDE_CHANNELS, DDFUpNet, JointUpsampler, PacJointUpsample
+from ddfnet.models.joint_upsampling import GUIDE_CHANNELS, DDFUpNet, JointUpsampler, PacJointUpsample, save
 from ddfnet.nn.filter_norm import FilterNorm
 from ddfnet.nn.pac import PacConvTranspose2d
 from ddfnet.ops.fill_unknown import fill_unknown
@@ -140,7 +140,7 @@ class JointUpsampling(lightning.LightningModule):
         }
 
     def draw(self, data: JointUpsamplingData, folder: Path) -> dict[str, Path]:
-        """Draws test images: RGB, the low resolution, bicubic, ours and its error."""
+        """Draws test images: RGB, the low resolution, bicubic, ours and its error. Writes the weights of a DDFUpNet."""
         split: ScoredSplit = data.splits.test
         path = folder / "depth.png"
         rows = []
@@ -149,6 +149,9 @@ class JointUpsampling(lightning.LightningModule):
             low = self.low_resolution(depth[None])
             rows.append((rgb, low[0, 0], depth[0], self.predict(low, rgb[None])[0, 0]))
         draw_depth(rows, path, factor=self.hparams["scale_factor"], protocol=self.hparams["protocol"], unit=split.unit)
+        if isinstance(self.network, DDFUpNet):
+            trained_on = {"dataset": data.dataset, "protocol": self.hparams["protocol"]}
+            save(self.network, folder / "network.safetensors", **trained_on)
         return {"depth": path}
 
     def predict(self, low: Tensor, rgb: Tensor) -> Tensor:
