@@ -17,6 +17,7 @@ from ddfnet.data.rgbd import Motorcycle, RGBDFolder, RGBDImage, RGBDImages, crop
 from ddfnet.data.rgbd_scenes import GeneratedScenes
 from ddfnet.data.samplers import training_order
 from ddfnet.tasks.depth_metrics import reported
+from ddfnet.tasks.loading import loader
 
 Dataset = Literal["nyu", "scenes", "motorcycle", "folder"]
 SCENE_SEEDS = {"train": 0, "val": 1}
@@ -342,7 +343,7 @@ class JointUpsamplingData(lightning.LightningDataModule):
         split = self.splits.train
         split.set_epoch(epoch)
         order = training_order(len(split), self.batch_size, seed=self.seed or 0, epoch=epoch)
-        return self._loader(split, batch_size=self.batch_size, sampler=order)
+        return loader(split, self.workers, batch_size=self.batch_size, sampler=order)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._scored(self.splits.val)
@@ -351,19 +352,4 @@ class JointUpsamplingData(lightning.LightningDataModule):
         return self._scored(self.splits.test)
 
     def _scored(self, split: ScoredSplit) -> DataLoader[Any]:
-        return self._loader(split, batch_size=1, sampler=SequentialSampler(split))
-
-    def _loader(self, split: TrainingSplit | ScoredSplit, **options: Any) -> DataLoader[Any]:
-        return DataLoader(
-            split,  # type: ignore[arg-type]
-            num_workers=self.workers,
-            collate_fn=_as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(0),
-            **options,
-        )
-
-
-def _as_fetched(batch: Any) -> Any:
-    """Splits fetch whole batches: nothing is left to collate."""
-    return batch
+        return loader(split, self.workers, batch_size=1, sampler=SequentialSampler(split))
