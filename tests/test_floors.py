@@ -41,6 +41,7 @@ HOMES = {  # of third-party packages: the modules, relative to ddfnet, that may 
     ),  # bench: rivals
     "torchvision": ("data.*", "models.fpn", "models.faster_rcnn", "tasks.detection", "bench.*"),
     "pytorch_lightning": ("tasks.*", "cli.*"),
+    "kornia": ("tasks.depth_rivals",),
     "mmdet": ("integrations.mmdet",),
     "mmengine": ("integrations.mmdet",),
 }

@@ -11,7 +11,7 @@ import ddfnet
 COMMANDS = {
     "train": "train a network by a recipe, or resume a run",
     "study": "train several recipes with several seeds; their means and spreads",
-    "evaluate": "score the best checkpoint of a run on its test images",
+    "evaluate": "score a run on its test images; `evaluate depth`: all ways to upsample depth",
     "upsample": "bring a depth map to the resolution of the RGB image over it",
     "bench": "time operators, layers and networks beside their rivals",
     "tables": "the paper's tables beside ours: counted, measured, or how to make them",

@@ -6,6 +6,11 @@ from typing import Any
 
 
 def main(argv: list[str]) -> int:
+    if argv[:1] == ["depth"]:
+        from ddfnet.cli import evaluate_depth
+
+        return evaluate_depth.main(argv[1:])
+
     from rich.console import Console
 
     from ddfnet.cli.experiment import instantiate, make_parser, quiet, run_folder
@@ -16,7 +21,8 @@ def main(argv: list[str]) -> int:
     parser = make_parser(
         "ddfnet evaluate",
         "ddfnet evaluate RUN [--checkpoint best|last|FILE] [--any.option value ...]\n"
-        "       ddfnet evaluate NETWORK|FILE --data.root DIR [--weights FILE] [--any.option value ...]",
+        "       ddfnet evaluate NETWORK|FILE --data.root DIR [--weights FILE] [--any.option value ...]\n"
+        "       ddfnet evaluate depth [--data.dataset NAME] [--runs RUN ...] (see `ddfnet evaluate depth --help`)",
         "Scores a checkpoint of a run on the test images of its data; or a network of timm or ddfnet, with --weights or its "
         "pretrained ones, or the authors' checkpoint FILE, on the images of DIR, a folder a class or tar files: "
         "those of DIR/test or DIR/val where there is one.",

@@ -94,8 +94,8 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, di
         if isinstance(value, Path):
             data[name] = value.resolve()  # a run is evaluated and resumed from any folder
     model = config.model.get("init_args") or {}
-    for name in ("weights", "weights_backbone"):
-        if isinstance(model.get(name), str) and Path(model[name]).is_file():
+    for name in ("weights", "weights_backbone", "start"):
+        if isinstance(model.get(name), str) and Path(model[name]).exists():
             model[name] = str(Path(model[name]).resolve())
     objects = parser.instantiate(config)
     return objects.model, objects.data, placed(dict(config.trainer))
@@ -106,10 +106,15 @@ def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) 
     table = Table(title=f"{summary['network']}, seed {summary['seed']}", title_justify="left", show_header=False)
     scores = [name for name in summary if name.startswith("test_")]
     for name in scores:
-        table.add_row(name.replace("_", " "), f"[bold]{summary[name]!r}[/bold]")
+        unit = f" {summary['unit']}" if "unit" in summary else ""
+        table.add_row(name.replace("_", " "), f"[bold]{summary[name]!r}[/bold]{unit}")
     chosen = scores[0].replace("test_", "val_", 1)
+    unit_of_validation = f" {summary['unit_of_validation']}" if "unit_of_validation" in summary else ""
     label = chosen.replace("val_", "validation ", 1)
-    table.add_row(label, f"{summary[chosen]!r} (epoch {summary['best_epoch']}, {summary.get('chosen', 'the best')})")
+    table.add_row(
+        label,
+        f"{summary[chosen]!r}{unit_of_validation} (epoch {summary['best_epoch']}, {summary.get('chosen', 'the best')})",
+    )
     table.add_row("images", ", ".join(f"{count:,} {name}" for name, count in summary["data"]["images"].items()))
     if summary.get("unreadable"):
         table.add_row("unreadable", f"{len(summary['unreadable'])} images, named in summary.json")
@@ -129,13 +134,15 @@ def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) 
         "curves.png": "losses and scores by epoch",
         "filters.png": "inputs beside the spatial filters predicted for them",
         "detections.png": "what was found beside what is there",
+        "depth.png": "test images, their low resolution, bicubic, ours and the errors",
         "detections.json": "what was found on all test images, as COCO's results",
+        "network.safetensors": "the network, for `ddfnet.models.joint_upsampling.load`",
         "best.ckpt": "the weights that were tested",
         "last.ckpt": "the state training ended in",
     }
     for name, text in explained.items():
         if (folder.path / name).is_file():
-            console.print(f"  {name:<17}{text}", highlight=False, soft_wrap=True)
+            console.print(f"  {name:<21}{text}", highlight=False, soft_wrap=True)
     console.print(f"`ddfnet evaluate {folder.path}` prints the test scores again.", highlight=False, soft_wrap=True)
 
 

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         model, data, _ = instantiate(experiment, experiment.parse_args([f"--config={folder.config}"]))
         if not getattr(model, "takes_batches", True):
             raise ValueError(
-                f"MODEL: expected a run whose network takes batches of images, got a detector: {folder.path}"
+                f"MODEL: expected a run whose network takes batches of images, got {model.name}: {folder.path}"
             )
         model.build(data)
         load_weights(model, folder.best)

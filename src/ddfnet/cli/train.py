@@ -31,7 +31,8 @@ def main(argv: list[str]) -> int:
         f"Trains by a recipe (default: {DEFAULT}) and scores the best epoch once, on the test images. "
         "Options of the network and its training: `ddfnet train --model.help=ddfnet.tasks.classification.Classification`; "
         "of the data: `ddfnet train --data.help=ddfnet.tasks.classification.ClassificationData`; of detectors: "
-        "`ddfnet.tasks.detection.Detection` and `ddfnet.tasks.detection_data.DetectionData`.",
+        "`ddfnet.tasks.detection.Detection` and `ddfnet.tasks.detection_data.DetectionData`; of depth: "
+        "`ddfnet.tasks.joint_upsampling.JointUpsampling` and `ddfnet.tasks.joint_upsampling_data.JointUpsamplingData`.",
     )
     parser.add_argument("--run", type=Path, default=None, help="folder of the run (default: a new one below runs/)")
     parser.add_argument("--resume", metavar="RUN", help="goes on with the run in this folder; takes no other option")

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as lightning
-import torch
 from torch.utils.data import DataLoader
 
 from ddfnet.data.samplers import scoring_batches, training_order
 from ddfnet.data.splits import Split, Splits
+from ddfnet.tasks.loading import loader
 
 
 class ClassificationData(lightning.LightningDataModule):
@@ -142,7 +142,7 @@ class ClassificationData(lightning.LightningDataModule):
             world=world,
             repeats=self.repeats,
         )
-        return self._loader(split, batch_size=self.batch_size, sampler=order)
+        return loader(split, self.workers, batch_size=self.batch_size, sampler=order)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._scoring(self.splits.val)
@@ -152,23 +152,10 @@ class ClassificationData(lightning.LightningDataModule):
 
     def _scoring(self, split: Split) -> DataLoader[Any]:
         rank, world = self._place()
-        return self._loader(split, batch_sampler=scoring_batches(len(split), self.batch_size, rank=rank, world=world))
+        return loader(
+            split, self.workers, batch_sampler=scoring_batches(len(split), self.batch_size, rank=rank, world=world)
+        )
 
     def _place(self) -> tuple[int, int]:
         """This process's number and how many there are."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-
-    def _loader(self, split: Split, **order: Any) -> DataLoader[Any]:
-        return DataLoader(
-            split,  # type: ignore[arg-type]
-            num_workers=self.workers,
-            collate_fn=_as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(0),
-            **order,
-        )
-
-
-def _as_fetched(batch: Any) -> Any:
-    """Splits fetch whole batches: nothing is left to collate."""
-    return batch

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as lightning
-import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
 from ddfnet.data import garments
 from ddfnet.data.coco import CocoSplit, GroupedBatches
+from ddfnet.tasks.loading import loader
 
 LAYOUTS = {  # below the root: images, and annotations in the folder of that name
     "coco": {name: (f"{name}2017", f"instances_{name}2017.json") for name in ("train", "val")},
@@ -126,7 +126,7 @@ class DetectionData(lightning.LightningDataModule):
             seed=(self.seed or 0) * 1_000_003 + epoch,
             group=self.group,
         )
-        return self._loader(split, batch_sampler=batches)
+        return loader(split, self.workers, batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._evaluated(self.splits.val)
@@ -135,25 +135,10 @@ class DetectionData(lightning.LightningDataModule):
         return self._evaluated(self.splits.test)
 
     def _evaluated(self, split: CocoSplit) -> DataLoader[Any]:
-        return self._loader(split, sampler=SequentialSampler(split), batch_size=self.batch_size)
-
-    def _loader(self, split: CocoSplit, **options: Any) -> DataLoader[Any]:
-        return DataLoader(
-            split,  # type: ignore[arg-type]
-            num_workers=self.workers,
-            collate_fn=_as_fetched,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(0),
-            **options,
-        )
+        return loader(split, self.workers, sampler=SequentialSampler(split), batch_size=self.batch_size)
 
 
 def _told(split: CocoSplit) -> str:
     return (
         ", ".join(f"{i} {name}" for i, name in list(zip(split.category_ids, split.classes, strict=True))[:4]) + ", ..."
     )
-
-
-def _as_fetched(batch: Any) -> Any:
-    """Splits fetch whole batches: nothing is left to collate."""
-    return batch

@@ -1,0 +1,150 @@
+"""`ddfnet evaluate depth`: every way to upsample depth, classical and learned, at 4x, 8x and 16x on one data set."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ddfnet.models.joint_upsampling import JointUpsampler
+    from ddfnet.tasks import depth_comparison as comparison
+
+
+def main(argv: list[str]) -> int:
+    from rich.console import Console
+
+    from ddfnet.data.depth_protocols import PROTOCOLS, protocol_of
+
+    parser = argparse.ArgumentParser(
+        prog="ddfnet evaluate depth",
+        usage="ddfnet evaluate depth [--data.dataset NAME] [--data.root PATH] [--factors N ...] [--protocol NAME]\n"
+        "       [--runs RUN ...] [--images N] [--csv FILE] [--picture FILE]",
+        description="Upsamples the depth of test images by interpolation, by kornia's joint bilateral and guided filters "
+        "(tuned on training images), by the DDFUpNet that ships, and by the networks of runs; prints RMSE, MAE and the RMSE "
+        "near depth edges, means over images. Protocols: "
+        + "; ".join(f"{name}: {protocol.description}" for name, protocol in PROTOCOLS.items()),
+        exit_on_error=False,
+    )
+    parser.add_argument(
+        "--data.dataset",
+        dest="dataset",
+        default="motorcycle",
+        choices=("motorcycle", "nyu", "scenes", "folder"),
+        help="(default: motorcycle, its test part)",
+    )
+    parser.add_argument("--data.root", dest="root", type=Path, help="nyu: the .mat file; folder: the folder")
+    parser.add_argument("--factors", nargs="+", type=int, default=[4, 8, 16], metavar="N", help="(default: 4 8 16)")
+    parser.add_argument("--protocol", default="pac", help="pac (default) or bicubic")
+    parser.add_argument("--runs", nargs="+", type=Path, default=[], metavar="RUN", help="their best checkpoints too")
+    parser.add_argument("--images", type=int, metavar="N", help="no more than so many test images")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the first test image: .png, .svg or .pdf")
+    if {"-h", "--help"} & set(argv):
+        parser.print_help()
+        return 0
+    args, unknown = parser.parse_known_args(argv)  # parse_args would exit on these
+    if unknown:
+        raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
+    protocol_of(args.protocol)
+    if any(factor not in (2, 4, 8, 16) for factor in args.factors):
+        raise ValueError(f"--factors: expected some of 2, 4, 8, 16, got {args.factors}")
+    if args.images is not None and args.images < 1:
+        raise ValueError(f"--images: expected an int >= 1, got {args.images}")
+    for option, path, endings in (
+        ("--csv", args.csv, (".csv",)),
+        ("--picture", args.picture, (".png", ".svg", ".pdf")),
+    ):
+        if path is not None and (path.suffix not in endings or not path.parent.is_dir()):
+            raise ValueError(f"{option}: expected a file in a folder that is there, ending in {endings[0]}, got {path}")
+
+    import platform
+    from datetime import UTC, datetime
+
+    import torch
+
+    from ddfnet.models.joint_upsampling import JointUpsampler, pretrained
+    from ddfnet.tasks import depth_comparison as comparison
+    from ddfnet.tasks.run import versions
+
+    console = Console()
+    data = comparison.find(args.dataset, args.root, images=args.images)
+    networks: dict[str, dict[int, JointUpsampler]] = {"DDFUpNet (ships)": {}}
+    for factor in args.factors:
+        try:
+            networks["DDFUpNet (ships)"][factor] = pretrained(factor)
+        except FileNotFoundError as error:
+            console.print(f"left out at {factor}x: {error}", soft_wrap=True)
+    for path in args.runs:
+        name, network = _network_of_run(path)
+        networks[f"{name} ({path.name})"] = {network.scale_factor: network}
+    command = shlex.join(["ddfnet", "evaluate", "depth", *argv])
+    where = {
+        "device": f"cpu ({platform.machine()})",
+        "threads": torch.get_num_threads(),
+        **versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+    }
+    found = []
+    with console.status("") as status:
+        for scored in comparison.compare(
+            data, networks, factors=args.factors, protocol=args.protocol, tell=status.update
+        ):
+            found.append(scored)
+            if args.csv is not None:
+                comparison.write([score for score, _ in found], args.csv, where)
+    if args.picture is not None:
+        comparison.draw(data, found, args.picture)
+    console.print(_table(data, [score for score, _ in found]))
+    return 0
+
+
+def _table(data: "comparison.Compared", scores: "list[comparison.Score]") -> "Table":
+    """A line a method, a column a factor: RMSE / MAE / RMSE near edges."""
+    from rich.table import Table
+
+    from ddfnet.data.depth_protocols import protocol_of
+
+    protocol = scores[0].protocol
+    table = Table(
+        title=f"{data.name}, {scores[0].images:,} image{'s' * (scores[0].images > 1)}; protocol {protocol}: "
+        f"{protocol_of(protocol).description}",
+        caption=f"RMSE / MAE / RMSE near edges in {scores[0].unit}, means over images, without a border of "
+        f"{protocol_of(protocol).border} pixels. Filters tuned on {data.tuned_on}.",
+        title_justify="left",
+        caption_justify="left",
+    )
+    factors = list(dict.fromkeys(score.factor for score in scores))
+    table.add_column("method")
+    for factor in factors:
+        table.add_column(f"{factor}x", justify="right")
+    for method in dict.fromkeys(score.method for score in scores):
+        cells = {
+            score.factor: f"{score.rmse:.3f} / {score.mae:.3f} / {score.edge_rmse:.3f}"
+            for score in scores
+            if score.method == method
+        }
+        table.add_row(method, *(cells.get(factor, "") for factor in factors))
+    return table
+
+
+def _network_of_run(path: Path) -> "tuple[str, JointUpsampler]":
+    """The name and the network of a run of this task, with the weights of its best epoch."""
+    import pytorch_lightning as lightning
+
+    from ddfnet.cli.experiment import instantiate, make_parser, quiet, run_folder
+    from ddfnet.tasks.checkpoints import load_weights
+    from ddfnet.tasks.joint_upsampling import JointUpsampling
+
+    quiet()
+    folder = run_folder(path)
+    parser = make_parser("ddfnet evaluate depth", "", "")
+    model, data, _ = instantiate(parser, parser.parse_args([f"--config={folder.config}"]))
+    if not isinstance(model, JointUpsampling):
+        raise ValueError(f"--runs: expected runs that upsample depth, got {path}, of {type(model).__name__}")
+    lightning.seed_everything(0, verbose=False)
+    model.build(data)
+    load_weights(model, folder.best)
+    return model.name, model.network.eval()
