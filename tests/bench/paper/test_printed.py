@@ -67,4 +67,7 @@ def test_a_recipe_that_is_not_there_has_no_command() -> None:
     column = Column(name="x8", source="score", heading="8x", digits=2, score="test_rmse", data="NYU", factor=8)
     row = Row(label="x", recipe="nyu/some_x{factor}")
     assert command(row, column, ["nyu/some_x4"]) == ""
-    assert command(row, column, ["nyu/some_x8"]) == "ddfnet train --config nyu/some_x8 --data.root nyu_depth_v2_labeled.mat"
+    assert (
+        command(row, column, ["nyu/some_x8"])
+        == "ddfnet train --config nyu/some_x8 --data.root nyu_depth_v2_labeled.mat"
+    )
