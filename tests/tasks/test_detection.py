@@ -165,10 +165,8 @@ def test_evaluate_prints_the_scores_again(trained: Path, capsys: pytest.CaptureF
 
 def test_a_detector_is_not_exported(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(trained), "--onnx", str(tmp_path / "a.onnx")]) == 1
-    assert (
-        "MODEL: expected a run whose network takes batches of images, got test_byobnet-fpn-nearest"
-        in capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert "MODEL: expected a run whose network takes batches of images, got test_byobnet-fpn-nearest" in error
 
 
 def test_a_killed_run_goes_on_bit_equal(boxes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
