@@ -265,3 +265,17 @@ def test_errors(network: DDFUpNet) -> None:
         call(depth, rgb.astype(np.float32))
     with pytest.raises(ValueError, match="tile: expected at least 152 pixels at 8x, got 64"):
         call(depth, rgb, tile=64)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_masked_pixels_are_unknown(network: DDFUpNet, dtype: Any) -> None:
+    depth, rgb = scene((9, 12), (72, 96))
+    values = (depth * 1000).astype(dtype)
+    hidden = values.copy()
+    hidden[3, 4:6] = 60000
+    masked = np.ma.masked_equal(hidden, 60000)
+    values[3, 4:6] = 0
+    found = ddfnet.upsample_depth(masked, rgb, network=network)
+    assert not isinstance(found, np.ma.MaskedArray)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, ddfnet.upsample_depth(values, rgb, network=network))
