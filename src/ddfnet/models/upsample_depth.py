@@ -43,8 +43,8 @@ def upsample_depth(
     map of a quarter of the image's size is made first, then upsampled 4 times. At 1 only unknown pixels are filled.
 
     Args:
-        depth: (h, w), NumPy array or tensor, of a floating or integer dtype; NaN, inf, -inf, 0 and masked pixels are unknown.
-            Other marks (65535, -9999) would be taken for depth, and widen the range that everything is measured by.
+        depth: (h, w), NumPy array or tensor, of a floating or integer dtype; NaN, inf, -inf, 0 and masked pixels are
+            unknown. Other marks (65535, -9999) would be taken for depth, and widen the range that everything is measured by.
         rgb: (H, W, 3) uint8, NumPy array or tensor; H/h and W/w are equal up to the rounding of h and w.
         network: a `DDFUpNet` or `PacJointUpsample`, for ratios up to its factor, in place of those whose weights ship.
         device: of the computation; by default that of `network`, or of `depth`.
@@ -151,8 +151,9 @@ def _as_tensor(name: str, values: Tensor | NDArray[Any]) -> Tensor:
         return values
     if not isinstance(values, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array or a tensor, got {type(values).__name__}")
-    if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(values.dtype if values.dtype.kind == "f" else np.float32).filled(np.nan)
+    if np.ma.isMaskedArray(values):
+        floats = values if values.dtype.kind == "f" else values.astype(np.float32)
+        values = np.where(np.ma.getmaskarray(values), floats.dtype.type(np.nan), np.ma.getdata(floats))
     if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
         raise TypeError(f"{name}: expected a floating or integer dtype, got {values.dtype}")
     # PyTorch takes neither another machine's byte order nor negative strides, and warns of what is read-only.
