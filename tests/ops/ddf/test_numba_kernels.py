@@ -253,3 +253,22 @@ case = OpCase(1, 4, 5, 6, filters="channel")
 print(tuple(case.call(*case.inputs(), backend="numba").shape))
 """
     assert run(code, NUMBA_CACHE_DIR=str(tmp_path / "file" / "cache")).strip() == "(1, 4, 5, 6)"
+
+
+@pytest.mark.parametrize("kernel_size", [pytest.param(3, marks=pytest.mark.slow), 7])
+def test_nothing_is_written_beyond_the_results(kernel_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """49 taps leave a vector of one lane, which as bfloat16 LLVM would store with its neighbour."""
+    guarded: list[tuple[Tensor, int]] = []
+
+    def guard(t: Tensor) -> Tensor:
+        buffer = torch.full((t.nbytes + 128,), 0xA5, dtype=torch.uint8)
+        guarded.append((buffer, t.nbytes))
+        return buffer[64:-64].view(t.dtype).as_strided(t.shape, t.stride())
+
+    monkeypatch.setattr(numba_kernels, "advise", guard)
+    case = OpCase(1, 4, 4, 5, kernel_size=kernel_size, heads=2)
+    assert_close_to_oracle("numba", case, torch.bfloat16, torch.channels_last)
+    assert len(guarded) >= 3  # the output and the gradients
+    for buffer, nbytes in guarded:
+        assert (buffer[:64] == 0xA5).all()
+        assert (buffer[64 + nbytes :] == 0xA5).all()

@@ -78,7 +78,7 @@ class Lanes:
         if self.mask is None:
             raw = load(b, address, stored)
         else:
-            raw = self._masked("load", stored, b.inttoptr(address, stored.as_pointer()))
+            raw = self._masked("load", stored, b.inttoptr(address, stored.as_pointer()), self.mask)
         if code == BFLOAT16:
             wide = ir.VectorType(INT32, self.lanes)
             sixteen = ir.Constant(wide, [16] * self.lanes)
@@ -88,17 +88,20 @@ class Lanes:
     def store(self, value: Any, address: Any, code: int) -> None:
         """Rounds to nearest even."""
         b = self.builder
+        mask = self.mask
         if code == BFLOAT16:
             value = _round_to_bfloat16(b, value, self.lanes)
+            # LLVM makes one lane, where it can tell that it is one, a store of the 32 bits before rounding cut them to 16.
+            mask = None if mask is None else _hidden(b, mask, self.lanes)
         elif code == FLOAT16:
             value = b.fptrunc(value, ir.VectorType(ir.HalfType(), self.lanes))
         pointer = b.inttoptr(address, value.type.as_pointer())
         if self.mask is None:
             b.store(value, pointer, align=BYTES[code])
         else:
-            self._masked("store", value.type, pointer, value)
+            self._masked("store", value.type, pointer, mask, value)
 
-    def _masked(self, name: str, vector: Any, pointer: Any, *values: Any) -> Any:
+    def _masked(self, name: str, vector: Any, pointer: Any, mask: Any, *values: Any) -> Any:
         kind = {ir.IntType(16): "i16", ir.HalfType(): "f16", ir.FloatType(): "f32", ir.DoubleType(): "f64"}
         full = f"llvm.masked.{name}.v{self.lanes}{kind[vector.element]}.p0"
         align = ir.Constant(INT32, vector.element.width // 8 if isinstance(vector.element, ir.IntType) else 2)
@@ -106,10 +109,10 @@ class Lanes:
         if name == "load":
             signature = ir.FunctionType(vector, [pointer.type, INT32, mask_type, vector])
             zero = ir.Constant(vector, None)
-            args = [pointer, align, self.mask, zero]
+            args = [pointer, align, mask, zero]
         else:
             signature = ir.FunctionType(ir.VoidType(), [vector, pointer.type, INT32, mask_type])
-            args = [*values, pointer, align, self.mask]
+            args = [*values, pointer, align, mask]
         return self.builder.call(_cgutils.get_or_insert_function(self.builder.module, signature, full), args)
 
     def multiply(self, a: Any, b: Any) -> Any:
@@ -149,6 +152,13 @@ def prefetch(builder: Any, address: Any, to_write: bool) -> None:
     nearest, data = 3, 1
     options = [ir.Constant(INT32, number) for number in (int(to_write), nearest, data)]
     builder.call(function, [builder.inttoptr(address, pointer), *options])
+
+
+def _hidden(b: Any, mask: Any, lanes: int) -> Any:
+    """The mask, by way of an empty instruction that the optimiser does not look into."""
+    bits = b.zext(b.bitcast(mask, ir.IntType(lanes)), INT64)
+    bits = b.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [bits], side_effect=False)
+    return b.bitcast(b.trunc(bits, ir.IntType(lanes)), mask.type)
 
 
 def _round_to_bfloat16(b: Any, value: Any, lanes: int) -> Any:
