@@ -16,7 +16,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
-PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+PAGES = (REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md", *sorted((REPOSITORY / "docs").glob("*.md")))
 BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LAYOUTS = ("nchw", "channels_last")
 
@@ -147,38 +147,66 @@ def garments() -> str:
     return table(headings, sorted(lines, key=lambda line: float(line[3].split("**")[1])))
 
 
-def summary() -> str:
-    """The README's: a line for each thing that was measured, the better one bold."""
+def summary(word: Callable[[str], str] = str) -> str:
+    """The READMEs': a line for each thing that was measured, the better one bold; `word` translates."""
     network = next(row for row in read("cpu_resnet50_one_thread.csv") if row["subject"] == "ddf_mul_resnet50")
-    maps = {row["recipe"]: percent(row, "test_mAP") for row in read("garments.csv") if row["seed"] == "mean"}
+    maps = {row["recipe"]: float(percent(row, "test_mAP")) for row in read("garments.csv") if row["seed"] == "mean"}
     errors = {(row["factor"], row["method"]): float(row["rmse"]) for row in read("depth_motorcycle.csv")}
-    lines = [
-        [
-            "time of a ResNet50, one CPU thread",
-            pair(float(network["ratio_to_rival"]), 1.0, "{:.2f}"),
-            "dense 3x3: {}",
-            "[benchmarks](docs/benchmarks.md#networks)",
-        ],
-        [
-            "mAP of a small detector, %",
-            pair(float(maps["garments/ddf_up"]), float(maps["garments/carafe"]), "{:.2f}", more=True),
-            "CARAFE: {}",
-            "[detection](docs/detection.md)",
-        ],
-    ]
     accuracy = [float(accuracies(name)[1]) for name in ("ddf_resnet_mini", "resnet_mini")]
-    small = pair(*accuracy, "{:.2f}", more=True)
-    lines.append(["accuracy on 28-pixel images, %", small, "dense 3x3: {}", "[classification](docs/classification.md)"])
-    for factor in dict.fromkeys(factor for factor, _ in errors):
-        both = errors[factor, "DDFUpNet (ships)"], errors[factor, "joint bilateral"]
-        where = "[depth](docs/depth.md#beside-other-ways)"
-        lines.append(
-            [f"error of depth upsampled {factor}x, px", pair(*both, "{:.3f}"), "joint bilateral filter: {}", where]
+    lines = [
+        (
+            word("time of a ResNet50, one CPU thread"),
+            pair(float(network["ratio_to_rival"]), 1.0, "{:.2f}"),
+            word("dense 3x3"),
+            f"[{word('benchmarks')}](docs/benchmarks.md#networks)",
+        ),
+        (
+            word("mAP of a small detector, %"),
+            pair(maps["garments/ddf_up"], maps["garments/carafe"], "{:.2f}", more=True),
+            "CARAFE",
+            f"[{word('detection')}](docs/detection.md)",
+        ),
+        (
+            word("accuracy on 28-pixel images, %"),
+            pair(accuracy[0], accuracy[1], "{:.2f}", more=True),
+            word("dense 3x3"),
+            f"[{word('classification')}](docs/classification.md)",
+        ),
+    ]
+    lines += [
+        (
+            word("error of depth upsampled {}x, px").format(factor),
+            pair(errors[factor, "DDFUpNet (ships)"], errors[factor, "joint bilateral"], "{:.3f}"),
+            word("joint bilateral filter"),
+            f"[{word('depth')}](docs/depth.md#beside-other-ways)",
         )
+        for factor in dict.fromkeys(factor for factor, _ in errors)
+    ]
     return table(
-        ("measured", "DDF", "beside it", "more"),
-        ([what, ours, beside.format(theirs), where] for what, (ours, theirs), beside, where in lines),
+        map(word, ("measured", "DDF", "beside it", "more")),
+        ([what, ours, f"{name}: {theirs}", where] for what, (ours, theirs), name, where in lines),
     )
+
+
+def summary_zh() -> str:
+    return summary(lambda text: CHINESE.get(text, text))
+
+
+CHINESE = {
+    "time of a ResNet50, one CPU thread": "ResNet50 的耗时 (单个 CPU 线程)",
+    "dense 3x3": "稠密 3x3 卷积",
+    "benchmarks": "基准测试",
+    "mAP of a small detector, %": "小型检测器的 mAP (%)",
+    "detection": "检测",
+    "accuracy on 28-pixel images, %": "28 像素图像上的准确率 (%)",
+    "classification": "分类",
+    "error of depth upsampled {}x, px": "深度上采样 {}x 的误差 (像素)",
+    "joint bilateral filter": "联合双边滤波",
+    "depth": "深度",
+    "measured": "测量项",
+    "beside it": "对照",
+    "more": "详情",
+}
 
 
 def paper_tables() -> str:
@@ -194,7 +222,8 @@ def paper_tables() -> str:
 
 
 FIGURES: dict[str, Callable[[], str]] = {
-    function.__name__: function for function in (classification, op, up, resnet50, mini, depth, garments, summary)
+    function.__name__: function
+    for function in (classification, op, up, resnet50, mini, depth, garments, summary, summary_zh)
 }
 
 

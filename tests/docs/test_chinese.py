@@ -30,7 +30,7 @@ def test_the_code_is_the_same() -> None:
 
 
 def test_the_numbers_are_the_same() -> None:
-    number = r"(?<![\w.])\d[\d,]*(?:\.\d+)?"
+    number = r"(?<![A-Za-z\d_.])\d+(?:,\d{3})*(?:\.\d+)?"
     assert found(number, CHINESE) == found(number, README)
 
 
@@ -39,7 +39,6 @@ def test_the_names_are_the_same() -> None:
 
 
 def test_the_links_and_pictures_are_the_same() -> None:
-    # The site gives its pages' sections English names, so the links may lead into them.
     assert found(r"\]\(([^)]+)\)", CHINESE) == found(r"\]\(([^)]+)\)", README)
 
 

@@ -10,86 +10,15 @@ from tests.docs.pages import README, REPOSITORY
 
 import ddfnet
 
-# Of https://github.com/citation-file-format/citation-file-format, 1.2.0: what a citation and a reference may hold, and what
-# a citation must.
+# Keys of the format 1.2.0 (https://github.com/citation-file-format/citation-file-format): all of a citation, and those of
+# references and persons that a conference paper could want.
 REQUIRED = {"authors", "cff-version", "message", "title"}
-ALLOWED = REQUIRED | {
-    "abstract",
-    "commit",
-    "contact",
-    "date-released",
-    "doi",
-    "identifiers",
-    "keywords",
-    "license",
-    "license-url",
-    "preferred-citation",
-    "references",
-    "repository",
-    "repository-artifact",
-    "repository-code",
-    "type",
-    "url",
-    "version",
-}
-OF_A_REFERENCE = {
-    "abbreviation",
-    "abstract",
-    "authors",
-    "collection-doi",
-    "collection-title",
-    "collection-type",
-    "commit",
-    "conference",
-    "contact",
-    "copyright",
-    "date-accessed",
-    "date-published",
-    "doi",
-    "edition",
-    "editors",
-    "end",
-    "identifiers",
-    "institution",
-    "issue",
-    "journal",
-    "keywords",
-    "languages",
-    "license",
-    "location",
-    "month",
-    "notes",
-    "number",
-    "pages",
-    "publisher",
-    "repository",
-    "repository-code",
-    "start",
-    "status",
-    "title",
-    "type",
-    "url",
-    "version",
-    "volume",
-    "volume-title",
-    "year",
-}
-OF_A_PERSON = {
-    "address",
-    "affiliation",
-    "alias",
-    "city",
-    "country",
-    "email",
-    "family-names",
-    "fax",
-    "given-names",
-    "name-particle",
-    "name-suffix",
-    "orcid",
-    "tel",
-    "website",
-}
+ALLOWED = REQUIRED | {"abstract", "commit", "contact", "date-released", "doi", "identifiers", "keywords", "license"}
+ALLOWED |= {"license-url", "preferred-citation", "references", "repository", "repository-artifact", "repository-code"}
+ALLOWED |= {"type", "url", "version"}
+OF_A_REFERENCE = {"authors", "collection-title", "conference", "doi", "editors", "end", "identifiers", "month", "pages"}
+OF_A_REFERENCE |= {"publisher", "start", "title", "type", "url", "year"}
+OF_A_PERSON = {"affiliation", "family-names", "given-names", "name-particle", "name-suffix", "orcid"}
 
 
 @pytest.fixture(scope="module")

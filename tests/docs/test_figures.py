@@ -5,7 +5,7 @@ import importlib.util
 from types import ModuleType
 
 import pytest
-from tests.docs.pages import PAGES, REPOSITORY, name_of
+from tests.docs.pages import REPOSITORY, name_of
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_the_tables_are_those_of_the_files(figures: ModuleType) -> None:
 
 
 def test_every_table_has_its_place(figures: ModuleType) -> None:
-    names = [found[1] for page in PAGES for found in figures.BLOCK.findall(page.read_text(encoding="utf-8"))]
+    names = [found[1] for page in figures.PAGES for found in figures.BLOCK.findall(page.read_text(encoding="utf-8"))]
     assert sorted(names) == sorted([*figures.FIGURES, "tables"])
 
 
