@@ -8,15 +8,23 @@ from griffe import Extension, Object
 
 EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
 ENTRY = re.compile(r"^( +)(\w+(?:, \w+)+): ")
+TIMES = re.compile(r"(?<!\*)\*(?!\*)")  # one asterisk, which Markdown would take for emphasis
 
 
 class Docstrings(Extension):
-    """`Example:` as the section of examples, and `stride, dilation: ...` as an entry for each of the two."""
+    """`Example:` as the section of examples, `r*r` as it stands, and `stride, dilation: ...` as an entry for each."""
 
     def on_object(self, *, obj: Object, **kwargs: Any) -> None:
         if obj.docstring is not None:
-            text = EXAMPLE.sub(r"\1Examples:", obj.docstring.value)
-            obj.docstring.value = "\n".join(_split(text.splitlines()))
+            obj.docstring.value = as_markdown(obj.docstring.value)
+
+
+def as_markdown(docstring: str) -> str:
+    text, *example = EXAMPLE.split(docstring, maxsplit=1)
+    parts = text.split("`")
+    parts[::2] = [TIMES.sub(r"\\*", part) for part in parts[::2]]  # every other one is code
+    text = "\n".join(_split("`".join(parts).split("\n")))
+    return text + "Examples:".join(example)
 
 
 def _split(lines: list[str]) -> Iterator[str]:

@@ -37,6 +37,8 @@ def test_the_reference_describes_what_the_package_offers(site: Path) -> None:
     assert parameters is not None
     for name in ("stride", "dilation"):  # described by one entry of the docstring
         assert f"<code>{name}</code>" in parameters[0]
+    assert "G*K channels" in parameters[0]  # and not in italics from one asterisk to the next
+    assert "&gt;&gt;&gt;" in parameters[0]
 
 
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
