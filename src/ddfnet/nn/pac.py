@@ -101,7 +101,7 @@ class PacConvTranspose2d(_Pac):
         k//2 * dilation and output padding stride - 1.
 
     Raises:
-        As `PacConv2d`.
+        ValueError, TypeError: as `PacConv2d`.
 
     Example:
         >>> import torch

@@ -112,7 +112,11 @@ def markdown(filled: Iterable[Filled]) -> str:
             lines.append(
                 _pipes([label, *(text for c, column in pairs for text in (printed(c, column), ours(c, column)))])
             )
-        lines += ["", *(f"- {note}" for note in notes(table, cells))]
+        escaped = (
+            note.replace(MEASURED, f"\\{MEASURED}", 1) if note.startswith(MEASURED) else note
+            for note in notes(table, cells)
+        )
+        lines += ["", *(f"- {note}" for note in escaped)]
         made_by = commands(table, cells)
         lines += ["", "Made by:", "", "```", *made_by, "```"] if made_by else []
         lines.append("")

@@ -1,0 +1,286 @@
+"""Writes the tables of measured figures into README.md and docs/*.md, from the files in `benchmarks/results`.
+
+    python docs/figures.py             # a second
+    python docs/figures.py --tables    # and the paper's tables, which are counted on the models: a minute
+
+A table stands between the lines `<!-- figures: NAME -->` and `<!-- end -->`; the rest of a page is left alone.
+`tests/docs/test_figures.py` fails where a page no longer says what the files do.
+"""
+
+import csv
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results"
+PAGES = (REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+LAYOUTS = ("nchw", "channels_last")
+
+Row = dict[str, str]
+
+
+def main(arguments: list[str]) -> int:
+    if set(arguments) - {"--tables"}:
+        print(__doc__, file=sys.stderr)
+        return 2
+    made = dict(FIGURES)
+    if arguments:
+        made["tables"] = paper_tables
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = filled(old, made)
+        if new != old:
+            page.write_text(new, encoding="utf-8")
+            print(page.relative_to(REPOSITORY))
+    return 0
+
+
+def filled(text: str, figures: dict[str, Callable[[], str]]) -> str:
+    """A page's text with its tables made anew; those that `figures` lacks stay."""
+    return BLOCK.sub(
+        lambda block: f"{block[1]}\n{figures[block[2]]()}\n\n{block[3]}" if block[2] in figures else block[0], text
+    )
+
+
+def classification() -> str:
+    """Scores from the recipes' own lines; parameters and multiply-adds from the networks' benchmark."""
+    counts = {row["subject"]: row for row in read("cpu_mini.csv")}
+    lines = []
+    for name, layer in (("ddf_resnet_mini", "DDF"), ("dwresnet_mini", "depthwise"), ("resnet_mini", "dense")):
+        scores, mean = accuracies(name)
+        parameters, multiply_adds = (int(counts[name][column]) for column in ("parameters", "multiply_adds"))
+        lines.append([f"`{name}`", layer, f"{parameters:,}", f"{multiply_adds / 1e6:.2f} M", scores, f"**{mean}%**"])
+    return table(("network", "3x3 layer", "parameters", "multiply-adds", "test accuracy, seeds 0, 1, 2", "mean"), lines)
+
+
+def op() -> str:
+    rows = read("cpu_op.csv")
+    return table(
+        ("batch x channels x height x width", "NCHW", "channels_last"),
+        ([case, *(ratios(rows, case, layout) for layout in LAYOUTS)] for case in cases(rows, "ddf")),
+    )
+
+
+def up() -> str:
+    rows = read("cpu_up.csv")
+    subjects = ("ddf", "nearest", "bilinear", "pixel_shuffle")
+    return table(
+        ("low resolution", "layout", "DDF-Up", *subjects[1:]),
+        (
+            [case, layout, *(ratios(rows, case, layout, subject) for subject in subjects)]
+            for case in cases(rows, "ddf")
+            for layout in LAYOUTS
+        ),
+    )
+
+
+def resnet50() -> str:
+    one, two, two_last = map(read, ("cpu_resnet50_one_thread.csv", "cpu_resnet50_nchw.csv", "cpu_resnet50_rivals.csv"))
+    columns = ((one, "nchw"), (one, "channels_last"), (two, "nchw"), (two_last, "channels_last"))
+    networks = [row["subject"] for row in two if row["subject"] != "resnet50"]
+    return table(
+        ("", "one thread, NCHW", "one thread, channels_last", "two threads, NCHW", "two threads, channels_last"),
+        ([f"`{name}`", *(network_ratio(rows, name, layout) for rows, layout in columns)] for name in networks),
+    )
+
+
+def mini() -> str:
+    rows = [row for row in read("cpu_mini.csv") if row["subject"] != "resnet_mini"]
+    return table(
+        ("", "", *(f"`{name}`, {layout}" for name in ("ddf_resnet_mini", "dwresnet_mini") for layout in LAYOUTS)),
+        (
+            [
+                f"batch {case.split()[0].removeprefix('b')}",
+                direction,
+                *(
+                    network_ratio(
+                        [row for row in rows if (row["case"], row["direction"]) == (case, direction)], name, layout
+                    )
+                    for name in ("ddf_resnet_mini", "dwresnet_mini")
+                    for layout in LAYOUTS
+                ),
+            ]
+            for case, direction in dict.fromkeys((row["case"], row["direction"]) for row in rows)
+        ),
+    )
+
+
+def depth() -> str:
+    rows = read("depth_motorcycle.csv")
+    factors = list(dict.fromkeys(row["factor"] for row in rows))
+    methods: dict[str, dict[str, float]] = {}
+    for row in rows:
+        name = re.sub(r"[-_]x\d+", "", row["method"]).replace(" (ships)", ", as it ships")
+        methods.setdefault(name, {})[row["factor"]] = float(row["rmse"])
+    best = {factor: min(scores[factor] for scores in methods.values() if factor in scores) for factor in factors}
+    return table(
+        (f"RMSE, {unit(rows)}", *(f"{factor}x" for factor in factors)),
+        (
+            [name, *(bold(f"{scores[f]:.3f}", scores[f] == best[f]) if f in scores else "" for f in factors)]
+            for name, scores in methods.items()
+        ),
+    )
+
+
+def garments() -> str:
+    rows = read("garments.csv")
+    names = {"ddf_up": "DDF-Up", "carafe": "CARAFE", "dysample": "DySample"}
+    lines = []
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        of = {row["seed"]: row for row in rows if row["recipe"] == recipe}
+        seeds = [seed for seed in of if seed.isdecimal()]
+        name = recipe.removeprefix("garments/")
+        lines.append(
+            [
+                names.get(name, name),
+                f"{int(of[seeds[0]]['parameters']):,}",
+                ", ".join(percent(of[seed], "test_mAP") for seed in seeds),
+                f"**{percent(of['mean'], 'test_mAP')}** +- {percent(of['std'], 'test_mAP')}",
+                *(percent(of["mean"], f"test_mAP_{size}") for size in ("small", "medium", "large")),
+            ]
+        )
+    headings = ("upsampling", "parameters", "mAP of each seed", "mean", "small", "medium", "large")
+    return table(headings, sorted(lines, key=lambda line: float(line[3].split("**")[1])))
+
+
+def summary(word: Callable[[str], str] = str) -> str:
+    """The READMEs': a line for each thing that was measured, the better one bold; `word` translates."""
+    network = next(row for row in read("cpu_resnet50_one_thread.csv") if row["subject"] == "ddf_mul_resnet50")
+    maps = {row["recipe"]: float(percent(row, "test_mAP")) for row in read("garments.csv") if row["seed"] == "mean"}
+    errors = {(row["factor"], row["method"]): float(row["rmse"]) for row in read("depth_motorcycle.csv")}
+    accuracy = [float(accuracies(name)[1]) for name in ("ddf_resnet_mini", "resnet_mini")]
+    lines = [
+        (
+            word("time of a ResNet50, one CPU thread"),
+            pair(float(network["ratio_to_rival"]), 1.0, "{:.2f}"),
+            word("dense 3x3"),
+            f"[{word('benchmarks')}](docs/benchmarks.md#networks)",
+        ),
+        (
+            word("mAP of a small detector, %"),
+            pair(maps["garments/ddf_up"], maps["garments/carafe"], "{:.2f}", more=True),
+            "CARAFE",
+            f"[{word('detection')}](docs/detection.md)",
+        ),
+        (
+            word("accuracy on 28-pixel images, %"),
+            pair(accuracy[0], accuracy[1], "{:.2f}", more=True),
+            word("dense 3x3"),
+            f"[{word('classification')}](docs/classification.md)",
+        ),
+    ]
+    lines += [
+        (
+            word("error of depth upsampled {}x, px").format(factor),
+            pair(errors[factor, "DDFUpNet (ships)"], errors[factor, "joint bilateral"], "{:.3f}"),
+            word("joint bilateral filter"),
+            f"[{word('depth')}](docs/depth.md#beside-other-ways)",
+        )
+        for factor in dict.fromkeys(factor for factor, _ in errors)
+    ]
+    return table(
+        map(word, ("measured", "DDF", "beside it", "more")),
+        ([what, ours, f"{name}: {theirs}", where] for what, (ours, theirs), name, where in lines),
+    )
+
+
+def summary_zh() -> str:
+    return summary(lambda text: CHINESE.get(text, text))
+
+
+CHINESE = {
+    "time of a ResNet50, one CPU thread": "ResNet50 的耗时 (单个 CPU 线程)",
+    "dense 3x3": "稠密 3x3 卷积",
+    "benchmarks": "基准测试",
+    "mAP of a small detector, %": "小型检测器的 mAP (%)",
+    "detection": "检测",
+    "accuracy on 28-pixel images, %": "28 像素图像上的准确率 (%)",
+    "classification": "分类",
+    "error of depth upsampled {}x, px": "深度上采样 {}x 的误差 (像素)",
+    "joint bilateral filter": "联合双边滤波",
+    "depth": "深度",
+    "measured": "测量项",
+    "beside it": "对照",
+    "more": "详情",
+}
+
+
+def paper_tables() -> str:
+    """What `ddfnet tables` writes, its headings one level down and without its title."""
+    from ddfnet.cli import main as ddfnet
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tables.md")
+        if ddfnet(["tables", "--results", str(RESULTS), "--markdown", str(path)]) != 0:
+            raise RuntimeError("ddfnet tables failed")
+        _, _, text = path.read_text(encoding="utf-8").partition("\n")
+    return text.strip()
+
+
+FIGURES: dict[str, Callable[[], str]] = {
+    function.__name__: function
+    for function in (classification, op, up, resnet50, mini, depth, garments, summary, summary_zh)
+}
+
+
+def read(name: str) -> list[Row]:
+    with (RESULTS / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def table(headings: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    headings = list(headings)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *lines))
+
+
+def accuracies(network: str) -> tuple[str, str]:
+    """The scores of the seeds and their mean in %, as the recipe of Fashion-MNIST says that they were measured."""
+    recipe = REPOSITORY / "src" / "ddfnet" / "recipes" / "fashion_mnist" / f"{network}.yaml"
+    found = re.search(r"# Measured: ([\d.%, ]+) \(seeds 0, 1, 2\), mean ([\d.]+)%", recipe.read_text(encoding="utf-8"))
+    if found is None:
+        raise ValueError(f"{recipe}: expected a line with the measured scores of seeds 0, 1, 2 and their mean")
+    return found[1], found[2]
+
+
+def cases(rows: list[Row], subject: str) -> list[str]:
+    return list(dict.fromkeys(row["case"] for row in rows if row["subject"] == subject))
+
+
+def ratios(rows: list[Row], case: str, layout: str, subject: str = "ddf") -> str:
+    """Forward / forward and backward."""
+    found = {
+        row["direction"]: row for row in rows if (row["case"], row["layout"], row["subject"]) == (case, layout, subject)
+    }
+    return " / ".join(f"{float(found[way]['ratio_to_rival']):.2f}" for way in ("forward", "forward+backward"))
+
+
+def network_ratio(rows: list[Row], name: str, layout: str) -> str:
+    """Of the first measurement of the network, empty without one."""
+    found = [row for row in rows if (row["subject"], row["layout"]) == (name, layout)]
+    return f"{float(found[0]['ratio_to_rival']):.2f}" if found else ""
+
+
+def pair(ours: float, theirs: float, shown: str, *, more: bool = False) -> tuple[str, str]:
+    """Both numbers, the better one bold: the larger where `more` is better."""
+    won = ours > theirs if more else ours < theirs
+    return bold(shown.format(ours), won), bold(shown.format(theirs), not won)
+
+
+def percent(row: Row, column: str) -> str:
+    return f"{100 * float(row[column]):.2f}"
+
+
+def unit(rows: list[Row]) -> str:
+    return {"px": "pixels of disparity"}.get(rows[0]["unit"], rows[0]["unit"])
+
+
+def bold(text: str, when: bool) -> str:
+    return f"**{text}**" if when else text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
