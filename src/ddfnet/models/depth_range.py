@@ -1,4 +1,4 @@
-"""The range of a depth map without the values that lie far off: marks such as 65535, strays of a sensor, a far background."""
+"""The range of a depth map without what lies far off: marks such as 65535, strays of a sensor, a far background."""
 
 import torch
 from torch import Tensor
