@@ -70,9 +70,8 @@ def test_marks_are_unknown(tmp_path: Path) -> None:
 def test_what_float32_does_not_hold_is_refused_unless_it_is_a_mark(tmp_path: Path, value: float) -> None:
     path = tmp_path / "d.npy"
     np.save(path, np.array([[1.0, value], [value, np.inf]]))
-    message = (
-        rf"d\.npy: expected depths that float32 holds, 1\.18e-38 to 3\.4e\+38 .*, got {re.escape(repr(value))} \(2 "
-    )
+    got = re.escape(f"got {value!r}, in 2 of 4 pixels")
+    message = rf"d\.npy: expected depths that float32 holds, 1\.18e-38 to 3\.4e\+38 in magnitude, {got}"
     if value > 0:  # else it is the only negative value
         with pytest.raises(ValueError, match=message):
             read_depth(path)

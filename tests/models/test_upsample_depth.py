@@ -265,6 +265,9 @@ def test_errors(network: DDFUpNet) -> None:
         call(depth, rgb.astype(np.float32))
     with pytest.raises(ValueError, match="tile: expected at least 152 pixels at 8x, got 64"):
         call(depth, rgb, tile=64)
+    for marks in ("65535", None, [None, 1.0]):
+        with pytest.raises(TypeError, match="unknown: expected a number or a sequence of numbers, got "):
+            call(depth, rgb, unknown=marks)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint16])

@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     (h, w), (height, width) = depth.values.shape, result.shape
     unknown = int(np.isnan(depth.values).sum())
     marked = "".join(f", {count} of them {_number(mark)}" for mark, count in depth.marks.items())
-    filled = f", {unknown} unknown pixels of it filled{marked}" if unknown else ""
+    filled = f", {unknown} unknown pixel{'s' * (unknown > 1)} of it filled{marked}" if unknown else ""
     print(f"{options.out}: {height}x{width}, from {h}x{w}{filled}")
     if truth is None and options.preview is None:
         return 0
@@ -115,21 +115,23 @@ def _notes(depth: "DepthMap", named: Sequence[float]) -> Iterator[str]:
         if np.isfinite(value) and value:
             yield f"no pixel of DEPTH is {_number(value)}, which --unknown names"
     for mark in depth.marks.keys() - rounded:
-        yield f"{_number(mark)}, the only negative value of DEPTH, is taken for unknown, in {depth.marks[mark]} pixels"
+        yield f"{_number(mark)}, the only negative value of DEPTH, is taken for unknown"
     known = depth.values[~np.isnan(depth.values)]
     if not known.size:
         return
-    advice = "; if they mark unknown pixels, name them by --unknown"
+    advice = "; what marks unknown ones is named by --unknown"
     negative = known[known < 0]
     if 0 < 2 * negative.size < known.size:
-        yield f"{negative.size} of {known.size} depths are negative, {_span(negative)}, and taken as they are{advice}"
+        yield f"negative depths, {_span(negative)}, in {negative.size} of {known.size} pixels, taken as they are{advice}"
     least, greatest = inlier_range(torch.from_numpy(known).double())
-    far_off = known[(known < least) | (known > greatest)]
+    inlying = (known >= least) & (known <= greatest)
+    far_off = known[~inlying]
     if far_off.size:
-        rest = known[(known >= least) & (known <= greatest)]
-        yield f"{far_off.size} of {known.size} depths, {_span(far_off)}, are far off the others, {_span(rest)}{advice}"
-    elif depth.dtype == np.uint16 and (known == np.iinfo(np.uint16).max).any() and known.size > 1:
-        yield f"{int((known == 65535).sum())} of {known.size} depths are 65535, the greatest that 16 bits hold{advice}"
+        found = f"{_span(far_off)}, in {far_off.size} of {known.size} pixels"
+        yield f"far off all else ({_span(known[inlying])}): {found}{advice}"
+    elif depth.dtype == np.uint16 and known.max() == np.iinfo(np.uint16).max > known.min():
+        count = int((known == known.max()).sum())
+        yield f"65535, the greatest that 16 bits hold, in {count} of {known.size} pixels, taken as it is{advice}"
 
 
 def _span(values: "NDArray[np.float32]") -> str:
@@ -138,10 +140,12 @@ def _span(values: "NDArray[np.float32]") -> str:
 
 
 def _number(value: float) -> str:
-    """In as few digits as tell it from other float32 numbers."""
+    """In as few digits as tell it from other float32 numbers, or from other float64 ones where it is none of those."""
     import numpy as np
 
-    return str(np.float32(value)).removesuffix(".0")
+    with np.errstate(over="ignore", under="ignore"):
+        short = np.float32(value)
+    return str(short if np.isfinite(short) and short else float(value)).removesuffix(".0")
 
 
 def _check_paths(options: argparse.Namespace) -> None:

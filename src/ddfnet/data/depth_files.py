@@ -79,7 +79,7 @@ def read_depth(path: Path | str, *, unknown: Sequence[float] = ()) -> DepthMap:
         limits = np.finfo(np.float32)
         raise ValueError(
             f"{path}: expected depths that float32 holds, {limits.tiny:.3g} to {limits.max:.3g} in magnitude, got"
-            f" {float(lost[0])!r} ({lost.size} such pixels); what marks unknown pixels can be named as unknown"
+            f" {float(lost[0])!r}, in {lost.size} of {numbers.size} pixels; what marks unknown ones can be named as unknown"
         )
     marked = numbers[missing & np.isfinite(numbers) & (numbers != 0)]
     marks = {float(mark): int(count) for mark, count in zip(*np.unique(marked, return_counts=True), strict=True)}

@@ -69,7 +69,7 @@ def upsample_depth(
         integer one.
 
     Raises:
-        TypeError: `depth` or `rgb` of another dtype or kind.
+        TypeError: `depth`, `rgb` or `unknown` of another dtype or kind.
         ValueError: shapes that are not as described; no known pixel; a ratio above the network's factor; a tile that is too
             small.
         FileNotFoundError: no weights ship for the factor.
@@ -83,11 +83,13 @@ def upsample_depth(
     """
     known_depth, image = _as_tensor("depth", depth), _as_tensor("rgb", rgb)
     _check(known_depth, image)
-    marks: list[float] = np.ravel(unknown).tolist()
+    marks: NDArray[Any] = np.ravel(unknown)
+    if marks.dtype.kind not in "fiu":
+        raise TypeError(f"unknown: expected a number or a sequence of numbers, got {unknown!r}")
     low = known_depth.detach().cpu()
     if not low.is_floating_point():
         low = low.double()
-    low = low.double().where(~unknown_pixels(low, marks), torch.nan)
+    low = low.double().where(~unknown_pixels(low, marks.tolist()), torch.nan)
     known = low[~low.isnan()]
     if not known.numel():
         named = ", ".join(["NaN", "inf", *(f"{mark:.10g}" for mark in marks)])

@@ -61,13 +61,15 @@ def draw_preview(
         axis.set(xticks=[], yticks=[], facecolor=UNKNOWN)
     axes[0, 0].imshow(rgb[::step, ::step])
     axes[0, 0].set_title(f"RGB, {height}x{width}")
-    least, greatest = inlier_range(torch.from_numpy(depth[np.isfinite(depth)]).double())
+    known = depth[np.isfinite(depth)]
+    least, greatest = inlier_range(torch.from_numpy(known).double())
+    beyond = ("neither", "min", "max", "both")[int(known.min() < least) + 2 * int(known.max() > greatest)]
     scale: dict[str, Any] = {"vmin": least, "vmax": greatest, "cmap": "turbo"}
     h, w = depth.shape
     _show(axes[0, 1], depth, f"input, {h}x{w}", **scale)
     _show(axes[0, 2], bicubic[::step, ::step], "bicubic", **scale)
     drawn = _show(axes[0, 3], result[::step, ::step], "ours", **scale)
-    figure.colorbar(drawn, ax=axes[0], label=unit, pad=0.01)
+    figure.colorbar(drawn, ax=axes[0], label=unit, pad=0.01, extend=beyond)
     if truth is not None:
         axes[1, 0].set_visible(False)
         _show(axes[1, 1], truth[::step, ::step], "truth", **scale)
