@@ -1,6 +1,7 @@
 """`ddfnet evaluate depth`: all methods at all factors on one data set, what they are tuned on, tables, files, errors."""
 
 import csv
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def test_scores_files_and_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [row["method"] for row in rows if row["factor"] == "16"] == CLASSICAL
     assert {row["unit"] for row in rows} == {"file unit"}
     assert {row["images"] for row in rows} == {"2"}
+    assert {row["kornia"] for row in rows} == {metadata.version("kornia")}  # whose filters were scored
     assert "tuned on the Motorcycle's training part" in rows[3]["options"]
 
     split = depth_comparison.find("folder", root / "test").test

@@ -1,5 +1,6 @@
 """`ddfnet upsample`: files in, a file of the same format and unit out; and nothing but a sentence where that can't be."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,7 @@ def files(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     np.save("double.npy", depth.astype(np.float64))
     np.save("truth.npy", truth)
     np.save("wide.npy", depth[:, :6])
+    np.save("vast.npy", np.full(LOW, 1e300))
     np.save("unknown.npy", np.zeros(LOW, np.float32))
     Image.fromarray(np.nan_to_num(1000 * depth).astype(np.uint16)).save("depth.png")
     Image.fromarray(np.nan_to_num(80 * depth).astype(np.uint8)).save("eight.png")
@@ -83,6 +85,75 @@ def test_the_result_has_the_format_and_the_unit_of_the_input(
     assert f"{out}: 36x47, from 9x12, 6 unknown pixels of it filled" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("mark", "options", "told", "note"),
+    [
+        (
+            -1,
+            [],
+            "6 unknown pixels of it filled, 6 of them -1",
+            "-1, the only negative value of DEPTH, is taken for unknown",
+        ),
+        (65535, ["--unknown", "65535"], "6 unknown pixels of it filled, 6 of them 65535", ""),
+        (
+            -3.4e38,
+            ["--unknown", "-3.4e38", "--unknown", "7"],
+            "6 of them -3.4e+38",
+            "no pixel of DEPTH is 7, which --unknown",
+        ),
+    ],
+)
+def test_marks_of_unknown_pixels(
+    files: Path, capsys: pytest.CaptureFixture[str], mark: float, options: list[str], told: str, note: str
+) -> None:
+    """Named or known by custom, in DEPTH and in the truth: the result is that of NaN in their place."""
+    depth, truth = np.load("depth.npy"), np.load("truth.npy")
+    np.save("marked.npy", np.where(np.isnan(depth), np.float32(mark), depth))
+    np.save("marked_truth.npy", np.where(np.isnan(truth), np.float32(mark), truth))
+    line = ["rgb.png", "--device", "cpu", *options]
+    assert main(["upsample", "marked.npy", *line, "-o", "out.npy", "--truth", "marked_truth.npy"]) == 0
+    printed = capsys.readouterr()
+    assert told in printed.out
+    assert printed.err.startswith("note: " + note) if note else not printed.err
+    assert printed.err.count("\n") == bool(note)
+    assert np.array_equal(np.load("out.npy"), ddfnet.upsample_depth(depth, rgb()))
+    assert main(["upsample", "depth.npy", "rgb.png", "--device", "cpu", "-o", "out.npy", "--truth", "truth.npy"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == printed.out.splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ({(0, 0): 65535.0, (0, 1): 65535.0}, r"far off all else \(1\.\d+ to 2\.\d+\): 65535, in 2 of 102 pixels"),
+        ({(0, 0): -0.5, (0, 1): -0.25}, r"negative depths, -0\.5 to -0\.25, in 2 of 102 pixels, taken as they are"),
+        ({}, ""),
+    ],
+)
+def test_notes_on_values_that_may_be_marks(
+    files: Path, capsys: pytest.CaptureFixture[str], values: dict[tuple[int, int], float], note: str
+) -> None:
+    depth = np.load("depth.npy")
+    for place, value in values.items():
+        depth[place] = value
+    np.save("marked.npy", depth)
+    line = ["upsample", "marked.npy", "rgb.png", "-o", "out.npy", "--device", "cpu", "--preview", "out.png"]
+    assert main(line) == 0
+    error = capsys.readouterr().err
+    ending = "; what marks unknown ones is named by --unknown\n"
+    assert re.fullmatch(f"note: {note}{ending}" if note else "", error)
+
+
+def test_a_note_on_the_greatest_of_16_bits(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    depth = np.random.default_rng(0).integers(20_000, 60_000, LOW, np.uint16)
+    depth[0, :3] = 65535
+    Image.fromarray(depth).save("depth.png")
+    assert main(["upsample", "depth.png", "rgb.png", "-o", "out.png", "--device", "cpu"]) == 0
+    expected = (
+        "note: 65535, the greatest that 16 bits hold, in 3 of 108 pixels, taken as it is; what marks unknown ones"
+    )
+    assert capsys.readouterr().err.startswith(expected)
+
+
 def test_the_error_against_the_truth(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Over the pixels that the truth knows; in the preview's titles too, which is a picture of two rows then."""
     line = ["upsample", "depth.npy", "rgb.png", "-o", "out.npy", "--device", "cpu", "--preview", "out.png"]
@@ -108,6 +179,10 @@ def test_the_error_against_the_truth(files: Path, capsys: pytest.CaptureFixture[
             "rgb: expected the aspect of the depth map, got 9x6 and 36x47, ratios of 4 and 7.833",
         ),
         (["unknown.npy", "rgb.png"], "depth: expected at least one known pixel"),
+        (
+            ["vast.npy", "rgb.png"],
+            "vast.npy: expected depths that float32 holds, 1.18e-38 to 3.4e+38 in magnitude, got 1e+300",
+        ),
         (["eight.png", "rgb.png", "-o", "out.png"], "eight.png: expected a 16-bit grey PNG"),
         (["rgb.png", "rgb.png", "-o", "out.png"], "rgb.png: expected a 16-bit grey PNG"),
         (["nope.npy", "rgb.png"], "nope.npy: expected a depth map, found no such file"),

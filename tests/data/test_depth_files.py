@@ -1,5 +1,6 @@
 """Depth maps in files: read with their unknowns, written in the same form, refused in a sentence, whole or absent."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,39 @@ def test_tiff_and_npy_in_any_unit(tmp_path: Path, suffix: str, dtype: str) -> No
     np.testing.assert_array_equal(again.values, depth.values)
 
 
+def test_marks_are_unknown(tmp_path: Path) -> None:
+    """Those that are named, as the file's dtype rounds them, and the only negative value; they are counted."""
+    depth = read_depth(png(tmp_path / "d.png", np.array([[0, 65535], [7, 65535]], np.uint16)), unknown=[65535, 1, -1])
+    np.testing.assert_array_equal(depth.values, [[np.nan, np.nan], [7, np.nan]])
+    assert depth.marks == {65535: 2}
+    path = tmp_path / "d.npy"
+    np.save(path, np.array([[-1, 2], [-1, 3]], ">f4"))
+    depth = read_depth(path)
+    np.testing.assert_array_equal(depth.values, [[np.nan, 2], [np.nan, 3]])
+    assert depth.marks == {-1: 2}
+    np.save(path, np.array([[-1, 2], [-2, 3]], np.float32))
+    assert read_depth(path).marks == {}
+    assert not np.isnan(read_depth(path).values).any()
+    np.save(path, np.array([[-9999, 2], [-1, 0.1]], np.float16))
+    depth = read_depth(path, unknown=(-9999, 0.1))
+    np.testing.assert_array_equal(depth.values, [[np.nan, 2], [np.nan, np.nan]])
+    assert depth.marks == {-10000: 1, -1: 1, float(np.float16(0.1)): 1}
+
+
+@pytest.mark.parametrize("value", [1e300, -1.7976931348623157e308, 1e-60])
+def test_what_float32_does_not_hold_is_refused_unless_it_is_a_mark(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "d.npy"
+    np.save(path, np.array([[1.0, value], [value, np.inf]]))
+    got = re.escape(f"got {value!r}, in 2 of 4 pixels")
+    message = rf"d\.npy: expected depths that float32 holds, 1\.18e-38 to 3\.4e\+38 in magnitude, {got}"
+    if value > 0:  # else it is the only negative value
+        with pytest.raises(ValueError, match=message):
+            read_depth(path)
+    depth = read_depth(path, unknown=[value])
+    np.testing.assert_array_equal(depth.values, [[1, np.nan], [np.nan, np.nan]])
+    assert depth.marks == {value: 2}
+
+
 def test_one_channel_is_no_channel(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((1, 4, 5), np.float32))
     np.save(tmp_path / "b.npy", np.ones((4, 5, 1), np.float32))
@@ -56,6 +90,7 @@ def test_what_is_no_depth_map_is_refused(tmp_path: Path) -> None:
     ones = np.ones((4, 5), np.uint8)
     np.save(tmp_path / "three.npy", np.ones((4, 5, 3), np.float32))
     np.save(tmp_path / "int.npy", np.ones((4, 5), np.int64))
+    np.save(tmp_path / "long.npy", np.ones((4, 5), np.longdouble))
     np.save(tmp_path / "none.npy", np.ones((0, 5), np.float32))
     np.save(tmp_path / "object.npy", np.array([{}, None]), allow_pickle=True)
     noise = np.random.default_rng(0).integers(1, 2**16, (64, 64), np.uint16)
@@ -80,6 +115,7 @@ def test_what_is_no_depth_map_is_refused(tmp_path: Path) -> None:
         "object.npy": "expected an NPY file of one array of numbers",
         "three.npy": r"expected one depth map \(H, W\), got an array of shape \(4, 5, 3\)",
         "none.npy": r"expected one depth map \(H, W\), got an array of shape \(0, 5\)",
+        "long.npy": "expected float or 16-bit unsigned depths, got",
         "int.npy": "expected float or 16-bit unsigned depths, got int64",
     }.items():
         with pytest.raises((ValueError, FileNotFoundError), match=message) as raised:

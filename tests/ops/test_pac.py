@@ -208,6 +208,27 @@ def test_half_types_and_autocast() -> None:
         assert torch.equal(case.call(*wide), y)
 
 
+@pytest.mark.parametrize("case", [CASES[0], CASES[7]], ids=str)
+def test_a_backward_pass_within_autocast_is_the_one_outside(case: Case) -> None:
+    """Bit for bit, as are gradients that are to be differentiated, and those of torch.func: nothing is rounded anew."""
+    inputs = case.inputs(torch.float32, requires_grad=True)
+
+    def loss(*inputs: Tensor) -> Tensor:
+        return case.call(*inputs).float().square().sum()
+
+    for create_graph in (False, True):
+        with torch.autocast("cpu", torch.bfloat16):
+            found, within = loss(*inputs), loss(*inputs)
+            grads = torch.autograd.grad(within, inputs, create_graph=create_graph)
+        expected = torch.autograd.grad(found, inputs, create_graph=create_graph)
+        for grad, other in zip(grads, expected, strict=True):
+            assert torch.equal(grad, other)
+    half = [tensor.detach().bfloat16() for tensor in inputs]
+    y = torch.func.vmap(lambda x: case.call(x, *half[1:]))(half[0][None])[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(torch.func.vmap(lambda x: case.call(x, *inputs[1:]))(inputs[0][None])[0], y)
+
+
 def test_under_torch_func() -> None:
     case = CASES[8]
     inputs = case.inputs(requires_grad=True)

@@ -1,15 +1,18 @@
 """Depth maps in files: 16-bit PNG, TIFF and NPY, read with their unknowns and written back in the same form; photographs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ddfnet.atomic import whole_or_absent
 from ddfnet.data.decode import read_rgb as decode_rgb
+from ddfnet.ops.unknown_depth import unknown_pixels
 
 Kind = Literal["png16", "tiff", "npy"]
 KINDS: dict[str, Kind] = {".png": "png16", ".tif": "tiff", ".tiff": "tiff", ".npy": "npy"}
@@ -22,14 +25,16 @@ class DepthMap:
     """A depth map as a file had it.
 
     Attributes:
-        values: (H, W) float32 in the file's own unit; NaN where it is unknown, which the file says by 0, inf or NaN.
+        values: (H, W) float32 in the file's own unit; NaN where it is unknown, which the file says by 0, inf, NaN or a mark.
         kind: "png16", "tiff" or "npy".
         dtype: of the file's numbers: uint16 in a PNG, else uint16 or floating.
+        marks: how many pixels have each mark, those that were named and the file's only negative value.
     """
 
     values: NDArray[np.float32]
     kind: Kind
     dtype: np.dtype[Any]
+    marks: Mapping[float, int] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
@@ -37,14 +42,19 @@ class DepthMap:
         return "mm" if self.kind == "png16" else ""
 
 
-def read_depth(path: Path | str) -> DepthMap:
+def read_depth(path: Path | str, *, unknown: Sequence[float] = ()) -> DepthMap:
     """Reads a depth map: a 16-bit grey PNG in millimetres, or a TIFF or NPY file of one map in any unit.
 
-    0, inf and NaN are unknown. TIFF and NPY hold float16, float32, float64 or uint16, (H, W) or with one channel.
+    0, inf and NaN are unknown, and so is the only negative value of a map that has positive ones too (`unknown_pixels`).
+    TIFF and NPY hold float16, float32, float64 or uint16, (H, W) or with one channel.
+
+    Args:
+        unknown: further values that mark unknown pixels, such as 65535.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: its name or its content is not such a map, or it is damaged; the message says what came instead.
+        ValueError: its name or its content is not such a map, it is damaged, or has a depth that float32 does not hold; the
+            message says what came instead.
     """
     path = Path(path)
     kind = _kind(path)
@@ -57,11 +67,24 @@ def read_depth(path: Path | str) -> DepthMap:
         numbers = numbers[0] if shape[0] == 1 else numbers[..., 0]
     if numbers.ndim != 2 or not numbers.size:
         raise ValueError(f"{path}: expected one depth map (H, W), got an array of shape {shape}")
-    if numbers.dtype != np.uint16 and numbers.dtype.kind != "f":
+    if numbers.dtype != np.uint16 and (numbers.dtype.kind != "f" or numbers.dtype.itemsize > 8):
         raise ValueError(f"{path}: expected float or 16-bit unsigned depths, got {numbers.dtype}")
-    values = numbers.astype(np.float32)
-    values[~np.isfinite(values) | (values == 0)] = np.nan
-    return DepthMap(values, kind, numbers.dtype.newbyteorder("="))
+    dtype = numbers.dtype.newbyteorder("=")
+    numbers = np.require(numbers, np.float32 if dtype == np.uint16 else dtype, ["C", "W"])
+    missing = unknown_pixels(torch.from_numpy(numbers), unknown).numpy()
+    with np.errstate(over="ignore", under="ignore"):
+        values = numbers.astype(np.float32)
+    lost = numbers[~missing & (~np.isfinite(values) | (values == 0))]
+    if lost.size:
+        limits = np.finfo(np.float32)
+        raise ValueError(
+            f"{path}: expected depths that float32 holds, {limits.tiny:.3g} to {limits.max:.3g} in magnitude, got"
+            f" {float(lost[0])!r}, in {lost.size} of {numbers.size} pixels; what marks unknown ones can be named as unknown"
+        )
+    marked = numbers[missing & np.isfinite(numbers) & (numbers != 0)]
+    marks = {float(mark): int(count) for mark, count in zip(*np.unique(marked, return_counts=True), strict=True)}
+    values[missing] = np.nan
+    return DepthMap(values, kind, dtype, marks)
 
 
 def write_depth(path: Path | str, values: NDArray[np.floating[Any]], like: DepthMap) -> None:

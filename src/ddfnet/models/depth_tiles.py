@@ -7,7 +7,7 @@ result is the network's on the whole image, up to rounding, whatever the size of
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -44,21 +44,12 @@ def upsample_tiled(
     Raises:
         ValueError: `tile` is no longer than what the network reaches.
     """
-    f, reach = network.scale_factor, reach_of(network)
-    if tile < f * (2 * reach + 1):
-        raise ValueError(f"tile: expected at least {f * (2 * reach + 1)} pixels at {f}x, got {tile}")
-    rows, columns = (Axis(low, length, f) for low, length in zip(depth.shape, rgb.shape[:2], strict=True))
-    places = [
-        _Place(rows, columns, row, column)
-        for row in rows.parts(tile // f, reach)
-        for column in columns.parts(tile // f, reach)
-    ]
+    places = _places(network, depth.shape, rgb.shape[:2], tile)
+    total = count_windows(network, depth.shape, rgb.shape[:2], tile=tile)
     # A copy, for it gets hooks. Channels last is a tenth faster on a CPU.
     network = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)
     device = next(network.parameters()).device
-    pools = [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
-    if len(places) == 1:
-        pools = []
+    pools = _pools(network) if len(places) > 1 else []
     done = 0
 
     def windows() -> Iterator[tuple[_Place, Tensor, Tensor]]:
@@ -67,7 +58,7 @@ def upsample_tiled(
             yield place, place.depth(depth).to(device), place.image(rgb, device)
             done += 1
             if progress is not None:
-                progress(done, len(places) * (len(pools) + 1))
+                progress(done, total)
 
     result = torch.empty(rgb.shape[:2], dtype=torch.float32, device=device)
     with torch.no_grad():
@@ -77,6 +68,16 @@ def upsample_tiled(
         for place, low, image in windows():
             place.put(network(low, image), result)
     return result
+
+
+def count_windows(network: JointUpsampler, low: Sequence[int], size: Sequence[int], *, tile: int) -> int:
+    """How many windows `upsample_tiled` goes through, all passes counted, from a depth map's height and width to an image's.
+
+    Raises:
+        ValueError: as `upsample_tiled`.
+    """
+    places = len(_places(network, low, size, tile))
+    return places if places == 1 else places * (len(_pools(network)) + 1)
 
 
 def reach_of(network: JointUpsampler) -> int:
@@ -90,6 +91,22 @@ def reach_of(network: JointUpsampler) -> int:
     kernels = (stage.kernel_size if isinstance(stage, DDFUp) else 3 for stage in network.stages)
     stages = sum(kernel // 2 / 2**number for number, kernel in enumerate(kernels))
     return math.ceil(encoder + stages + (decoder + 1) / f)  # 1: the output's pixels may lie between the network's
+
+
+def _places(network: JointUpsampler, low: Sequence[int], size: Sequence[int], tile: int) -> "list[_Place]":
+    f, reach = network.scale_factor, reach_of(network)
+    if tile < f * (2 * reach + 1):
+        raise ValueError(f"tile: expected at least {f * (2 * reach + 1)} pixels at {f}x, got {tile}")
+    rows, columns = (Axis(short, length, f) for short, length in zip(low, size, strict=True))
+    return [
+        _Place(rows, columns, row, column)
+        for row in rows.parts(tile // f, reach)
+        for column in columns.parts(tile // f, reach)
+    ]
+
+
+def _pools(network: nn.Module) -> list[nn.AdaptiveAvgPool2d]:
+    return [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
 
 
 class _Place(NamedTuple):

@@ -1,9 +1,10 @@
 """`ddfnet.upsample_depth`: a depth map at the resolution of the RGB image over it, by the weights that ship."""
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -11,21 +12,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfnet.models.depth_grid import Axis, interpolate
-from ddfnet.models.depth_tiles import Progress, upsample_tiled
+from ddfnet.models.depth_range import inlier_range
+from ddfnet.models.depth_tiles import Progress, count_windows, upsample_tiled
 from ddfnet.models.joint_upsampling import JointUpsampler, pretrained
 from ddfnet.nn.upsampler import resize
 from ddfnet.ops.fill_unknown import fill_unknown
+from ddfnet.ops.unknown_depth import unknown_pixels
 
 Depth = TypeVar("Depth", Tensor, NDArray[Any])
 
 FACTORS = (4, 8, 16)  # with weights
 TILE = 1536
+STRIP = 256  # rows that are computed at once where no network is
 
 
 def upsample_depth(
     depth: Depth,
     rgb: Tensor | NDArray[np.uint8],
     *,
+    unknown: float | Sequence[float] = (),
     network: JointUpsampler | None = None,
     device: torch.device | str | None = None,
     tile: int = TILE,
@@ -36,6 +41,11 @@ def upsample_depth(
     Unknown pixels are filled from the known ones around them (`fill_unknown`), the map is brought to 0..1 by its least and
     greatest known value, upsampled by a network that sees the image, brought back, and held to the range of what is known.
 
+    Values that lie far off from all others (`inlier_range`: 65535 among millimetres, 1e4 among metres) do not widen that
+    range. The others are upsampled as if those were unknown; where they lie, the network tells from a map of that alone, in
+    as much time again, and their values are interpolated. None of it reaches beyond the depth pixels next to them. A mark of
+    unknown pixels is better named: `unknown=65535`.
+
     Any ratio of the sizes from 1 up will do. The network is that of the next factor f with weights: 4, 8 or 16. Where the
     depth map has the size of the image divided by f and rounded up, depth pixel i is taken to lie on image pixel
     i*f + (f-1)//2, as in PAC-Net's protocol: half an image pixel from the middle of what it covers. For other ratios it lies
@@ -44,8 +54,10 @@ def upsample_depth(
 
     Args:
         depth: (h, w), NumPy array or tensor, of a floating or integer dtype; NaN, inf, -inf, 0 and masked pixels are
-            unknown. Other marks (65535, -9999) would be taken for depth, and widen the range that everything is measured by.
+            unknown, and so is its only negative value where it has one, and positive ones beside it (`unknown_pixels`): -1
+            or -9999 among depths. A map with several negative values is taken as it is.
         rgb: (H, W, 3) uint8, NumPy array or tensor; H/h and W/w are equal up to the rounding of h and w.
+        unknown: further values that mark unknown pixels.
         network: a `DDFUpNet` or `PacJointUpsample`, for ratios up to its factor, in place of those whose weights ship.
         device: of the computation; by default that of `network`, or of `depth`.
         tile: the longest side, in pixels, of what is computed at once: memory grows with its square. The result does not
@@ -57,7 +69,7 @@ def upsample_depth(
         integer one.
 
     Raises:
-        TypeError: `depth` or `rgb` of another dtype or kind.
+        TypeError: `depth`, `rgb` or `unknown` of another dtype or kind.
         ValueError: shapes that are not as described; no known pixel; a ratio above the network's factor; a tile that is too
             small.
         FileNotFoundError: no weights ship for the factor.
@@ -71,22 +83,27 @@ def upsample_depth(
     """
     known_depth, image = _as_tensor("depth", depth), _as_tensor("rgb", rgb)
     _check(known_depth, image)
-    dtype = known_depth.dtype if known_depth.is_floating_point() else torch.float32
-    low = known_depth.detach().cpu().double()
-    low = low.where(low.isfinite() & (low != 0), torch.nan)
+    marks: NDArray[Any] = np.ravel(unknown)
+    if marks.dtype.kind not in "fiu":
+        raise TypeError(f"unknown: expected a number or a sequence of numbers, got {unknown!r}")
+    low = known_depth.detach().cpu()
+    if not low.is_floating_point():
+        low = low.double()
+    low = low.double().where(~unknown_pixels(low, marks.tolist()), torch.nan)
     known = low[~low.isnan()]
     if not known.numel():
-        raise ValueError("depth: expected at least one known pixel, got only unknown ones: NaN, inf or 0")
-    least, span = known.min(), known.max() - known.min()
-    if low.shape == image.shape[:2] or not span:
-        result = fill_unknown(low) if span else torch.full(image.shape[:2], float(least), dtype=low.dtype)
+        named = ", ".join(["NaN", "inf", *(f"{mark:.10g}" for mark in marks)])
+        raise ValueError(f"depth: expected at least one known pixel, got only unknown ones: {named} or 0")
+    dtype = known_depth.dtype if known_depth.is_floating_point() else torch.float32
+    size = image.shape[:2]
+    if low.shape == size:
+        result = fill_unknown(low)
+    elif known.min() == known.max():
+        result = torch.full(size, float(known[0]), dtype=low.dtype)
     else:
         place = torch.device(device or (known_depth.device if network is None else next(network.parameters()).device))
-        filled = fill_unknown((low - least) / span).float()
-        result = _upsample(filled, image, network, place, tile, progress).clamp_(0, 1)
-        if dtype == torch.float64:
-            result = result.double()
-        result = result.mul_(float(span)).add_(float(least)).clamp_(float(least), float(known.max()))
+        steps = _steps(low.shape, image, network, place)
+        result = _upsample(low, steps, torch.promote_types(dtype, torch.float32), tile, progress)
     result = result.to(known_depth.device, dtype)
     return result.numpy() if isinstance(depth, np.ndarray) else result
 
@@ -107,33 +124,92 @@ def bicubic_depth(depth: Tensor, size: Sequence[int]) -> Tensor:
     return interpolate(filled, rows.depth_positions(0, size[0]), columns.depth_positions(0, size[1]), cubic=True)
 
 
-def _upsample(
-    low: Tensor,
-    image: Tensor,
-    network: JointUpsampler | None,
-    device: torch.device,
-    tile: int,
-    progress: Progress | None,
-) -> Tensor:
-    """(h, w) in 0 to 1, without unknowns -> (H, W) on `device`."""
+class _Step(NamedTuple):
+    """A network on its device, and the image at the size of its output."""
+
+    network: JointUpsampler
+    image: Tensor
+
+
+def _steps(low: Sequence[int], image: Tensor, network: JointUpsampler | None, device: torch.device) -> list[_Step]:
+    """What takes a depth map of size `low` to the image's."""
+    before: list[_Step] = []
     size = image.shape[:2]
     if network is None:
-        factor = _factor(low.shape, size)
+        factor = _factor(low, size)
         if factor is None:  # in two steps
             factor = FACTORS[0]
             # Sides that it does not divide are rounded down: rounded up, the second step would take the image for padded.
             small = resize(image.permute(2, 0, 1)[None].float(), [length // factor for length in size])
-            small = small[0].permute(1, 2, 0).round().to(torch.uint8)
-            low = _upsample(low, small, None, device, tile, progress)
+            before = _steps(low, small[0].permute(1, 2, 0).round().to(torch.uint8), None, device)
         network = pretrained(factor)
-    elif not _fits(low.shape, size, network.scale_factor):
-        ratio = max(length / short for length, short in zip(size, low.shape, strict=True))
+    elif not _fits(low, size, network.scale_factor):
+        ratio = max(length / short for length, short in zip(size, low, strict=True))
         raise ValueError(
             f"network: expected a factor of at least the ratio of the sizes, {ratio:.4g}, got {network.scale_factor}"
         )
     if next(network.parameters()).device != device:
         network = copy.deepcopy(network).to(device)
-    return upsample_tiled(network, low, image, tile=tile, progress=progress)
+    return [*before, _Step(network, image)]
+
+
+def _upsample(low: Tensor, steps: Sequence[_Step], dtype: torch.dtype, tile: int, progress: Progress | None) -> Tensor:
+    """(h, w) float64, NaN where unknown, not all one value -> (H, W) of a dtype, in the same unit.
+
+    What lies far off is a layer of its own, laid over the others' by where the networks find it.
+    """
+    least, greatest = inlier_range(low[~low.isnan()])
+    far_off = (low < least) | (low > greatest)
+    windows, size = 0, low.shape
+    for network, image in steps:
+        windows += count_windows(network, size, image.shape[:2], tile=tile)
+        size = image.shape[:2]
+    runs = (least < greatest) + bool(far_off.any())
+    done = itertools.count(1)
+
+    def tell(*_: int) -> None:
+        if progress is not None:
+            progress(next(done), runs * windows)
+
+    def by_networks(known: Tensor, least: float, span: float) -> Tensor:
+        """In 0 to 1, from a map whose known values are `least` to `least + span`."""
+        upsampled = fill_unknown((known - least) / span).float()
+        for network, image in steps:
+            upsampled = upsample_tiled(network, upsampled, image, tile=tile, progress=tell)
+        return upsampled.clamp_(0, 1).to(dtype)
+
+    if least == greatest:
+        result = torch.full(size, least, dtype=dtype, device=next(steps[-1].network.parameters()).device)
+    else:
+        span = greatest - least
+        result = by_networks(low.where(~far_off, torch.nan), least, span)
+        result = result.mul_(span).add_(least).clamp_(least, greatest)
+    if far_off.any():
+        where = by_networks(far_off.to(low.dtype).where(~low.isnan(), torch.nan), 0.0, 1.0)
+        factor = steps[0].network.scale_factor if len(steps) == 1 else FACTORS[-1]
+        _lay_over(result, low.where(far_off, torch.nan), where, factor)
+    return result
+
+
+def _lay_over(result: Tensor, far_off: Tensor, where: Tensor, factor: int) -> None:
+    """Lays far-off values over a map (H, W) of the others, in place.
+
+    What the networks are unsure of to a quarter of the step is none: they leave soft traces of such a step far from it.
+    Whatever they say, a pixel is far off only where one of the four depth pixels around it is, and none is so where all are.
+
+    Args:
+        far_off: (h, w) the values, NaN where there is none.
+        where: (H, W) on result's device, from 0, where a pixel is none of them, to 1.
+        factor: of the networks.
+    """
+    filled, there = fill_unknown(far_off).to(result), (~far_off.isnan()).to(result)
+    axes = (Axis(low, length, factor) for low, length in zip(far_off.shape, result.shape, strict=True))
+    rows, columns = (axis.depth_positions(0, axis.length) for axis in axes)
+    for top in range(0, len(result), STRIP):
+        strip = slice(top, top + STRIP)
+        some, others = (interpolate(share, rows[strip], columns) > 0 for share in (there, 1 - there))
+        share = (2 * where[strip] - 0.5).clamp_(0, 1).where(some, 0).where(others, 1)
+        result[strip].lerp_(interpolate(filled, rows[strip], columns), share)
 
 
 def _factor(low: Sequence[int], size: Sequence[int]) -> int | None:

@@ -13,6 +13,7 @@ that they form a convolution of their own at the resolution of x, and nothing is
 
 import itertools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import EllipsisType
 from typing import Any, NamedTuple
 
@@ -154,7 +155,8 @@ def _pac(x: Tensor, guide: Tensor, weight: Tensor, bias: Tensor | None, g: Geome
     dtype, wide = x.dtype, torch.promote_types(x.dtype, torch.float32)
     tensors = (x.to(wide), guide.to(wide), weight.to(wide))
     plain = transforms.is_transformed() or (torch.compiler.is_compiling() and torch.compiler.is_exporting())
-    y = pac_reference(*tensors, g) if plain else _Pac.apply(*tensors, g)
+    with _unrounded(x):
+        y = pac_reference(*tensors, g) if plain else _Pac.apply(*tensors, g)
     if bias is not None:
         y = y + bias.to(wide)[:, None, None] if plain else y.add_(bias.to(wide)[:, None, None])
     return y.to(dtype).contiguous(memory_format=memory_format_of(x))
@@ -167,20 +169,27 @@ class _Pac(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, guide: Tensor, weight: Tensor, g: Geometry) -> Tensor:
         ctx.save_for_backward(x, guide, weight)
         ctx.geometry = g
-        if not torch.amp.is_autocast_available(x.device.type):
-            return _forward(x, guide, weight, g)
-        with torch.autocast(x.device.type, enabled=False):  # else its products would be of half types again
-            return _forward(x, guide, weight, g)
+        return _forward(x, guide, weight, g)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         (x, guide, weight), needs = ctx.saved_tensors, ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():  # these gradients are to be differentiated themselves
+        with _unrounded(x):  # backward() may be called within autocast
+            if not torch.is_grad_enabled():
+                return (*_backward(grad_y, x, guide, weight, ctx.geometry, needs), None)
+            # These gradients are to be differentiated themselves.
             asked = [tensor for tensor, needed in zip((x, guide, weight), needs, strict=True) if needed]
             y = pac_reference(x, guide, weight, ctx.geometry)
             grads = iter(torch.autograd.grad(y, asked, grad_y, create_graph=True, materialize_grads=True))
             return (*(next(grads) if needed else None for needed in needs), None)
-        return (*_backward(grad_y, x, guide, weight, ctx.geometry, needs), None)
+
+
+def _unrounded(x: Tensor) -> AbstractContextManager[Any]:
+    """Autocast off on the device of `x`: else products of what was widened would be of half types again."""
+    kind = x.device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def _forward(x: Tensor, guide: Tensor, weight: Tensor, g: Geometry) -> Tensor:

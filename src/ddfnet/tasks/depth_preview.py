@@ -10,10 +10,12 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from ddfnet.atomic import whole_or_absent
+from ddfnet.models.depth_range import inlier_range
 
 Map = NDArray[np.floating[Any]]
 
@@ -33,6 +35,8 @@ def draw_preview(
     unit: str = "",
 ) -> None:
     """Writes the picture, whole or not at all. Maps share one scale, that of the known depth, and errors another.
+
+    What lies far off the other depths (`inlier_range`) has the colour at the end of the scale.
 
     Args:
         rgb: (H, W, 3).
@@ -58,12 +62,14 @@ def draw_preview(
     axes[0, 0].imshow(rgb[::step, ::step])
     axes[0, 0].set_title(f"RGB, {height}x{width}")
     known = depth[np.isfinite(depth)]
-    scale: dict[str, Any] = {"vmin": known.min(), "vmax": known.max(), "cmap": "turbo"}
+    least, greatest = inlier_range(torch.from_numpy(known).double())
+    beyond = ("neither", "min", "max", "both")[int(known.min() < least) + 2 * int(known.max() > greatest)]
+    scale: dict[str, Any] = {"vmin": least, "vmax": greatest, "cmap": "turbo"}
     h, w = depth.shape
     _show(axes[0, 1], depth, f"input, {h}x{w}", **scale)
     _show(axes[0, 2], bicubic[::step, ::step], "bicubic", **scale)
     drawn = _show(axes[0, 3], result[::step, ::step], "ours", **scale)
-    figure.colorbar(drawn, ax=axes[0], label=unit, pad=0.01)
+    figure.colorbar(drawn, ax=axes[0], label=unit, pad=0.01, extend=beyond)
     if truth is not None:
         axes[1, 0].set_visible(False)
         _show(axes[1, 1], truth[::step, ::step], "truth", **scale)

@@ -172,7 +172,7 @@ def describe_device(trainer: lightning.Trainer) -> str:
 
 def versions() -> dict[str, str]:
     """Of what a result depends on."""
-    packages = ("torch", "torchvision", "pytorch-lightning", "timm", "numba")
+    packages = ("torch", "torchvision", "pytorch-lightning", "timm", "numba", "kornia")
     found = {"ddfnet": ddfnet.__version__, "python": platform.python_version()}
     for package in packages:
         try:
