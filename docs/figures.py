@@ -88,6 +88,22 @@ def resnet50() -> str:
     )
 
 
+def training() -> str:
+    rows = read("cpu_resnet50_training.csv")
+    return table(
+        ("", "time / `resnet50`'s", "images/s", "peak memory, MB"),
+        (
+            [
+                f"`{row['subject']}`",
+                f"{float(row['ratio_to_rival']):.2f}",
+                f"{float(row['images_per_second']):.2f}",
+                f"{float(row['extra_bytes']) / 1e6:,.0f}",
+            ]
+            for row in rows
+        ),
+    )
+
+
 def mini() -> str:
     rows = [row for row in read("cpu_mini.csv") if row["subject"] != "resnet_mini"]
     return table(
@@ -223,7 +239,7 @@ def paper_tables() -> str:
 
 FIGURES: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (classification, op, up, resnet50, mini, depth, garments, summary, summary_zh)
+    for function in (classification, op, up, resnet50, training, mini, depth, garments, summary, summary_zh)
 }
 
 
