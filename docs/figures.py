@@ -19,6 +19,7 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGES = (REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md", *sorted((REPOSITORY / "docs").glob("*.md")))
 BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LAYOUTS = ("nchw", "channels_last")
+DIRECTIONS = ("forward", "forward+backward")
 
 Row = dict[str, str]
 
@@ -65,6 +66,15 @@ def op() -> str:
     )
 
 
+def table_2() -> str:
+    rows = read("cpu_table_2.csv")
+    forward, both = ({row["subject"]: row for row in rows if row["direction"] == way} for way in DIRECTIONS)
+    return table(
+        ("", *(f"{way}: {what}" for way in DIRECTIONS for what in ("ms", "time / depthwise", "peak memory, MB"))),
+        ([subject, *measured(forward[subject]), *measured(both[subject])] for subject in forward),
+    )
+
+
 def up() -> str:
     rows = read("cpu_up.csv")
     subjects = ("ddf", "nearest", "bilinear", "pixel_shuffle")
@@ -101,6 +111,18 @@ def training() -> str:
             ]
             for row in rows
         ),
+    )
+
+
+def joint() -> str:
+    inference, step = (
+        {row["subject"]: row for row in read("cpu_joint.csv") if row["direction"] == way}
+        for way in ("inference", "training")
+    )
+    kinds = ("ms", "time / PAC-Net's", "peak memory, MB")
+    return table(
+        ("", *(f"{way}: {what}" for way in ("inference", "training") for what in kinds)),
+        ([f"`{name}`", *measured(inference[name]), *measured(step[name])] for name in inference),
     )
 
 
@@ -239,7 +261,20 @@ def paper_tables() -> str:
 
 FIGURES: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (classification, op, up, resnet50, training, mini, depth, garments, summary, summary_zh)
+    for function in (
+        classification,
+        op,
+        table_2,
+        up,
+        resnet50,
+        training,
+        joint,
+        mini,
+        depth,
+        garments,
+        summary,
+        summary_zh,
+    )
 }
 
 
@@ -271,7 +306,16 @@ def ratios(rows: list[Row], case: str, layout: str, subject: str = "ddf") -> str
     found = {
         row["direction"]: row for row in rows if (row["case"], row["layout"], row["subject"]) == (case, layout, subject)
     }
-    return " / ".join(f"{float(found[way]['ratio_to_rival']):.2f}" for way in ("forward", "forward+backward"))
+    return " / ".join(f"{float(found[way]['ratio_to_rival']):.2f}" for way in DIRECTIONS)
+
+
+def measured(row: Row) -> tuple[str, str, str]:
+    """Milliseconds, the ratio to the rival, megabytes beyond the inputs where there is such a number."""
+    return (
+        f"{float(row['median_ms']):,.0f}",
+        f"{float(row['ratio_to_rival']):.2f}",
+        f"{float(row['extra_bytes']) / 1e6:,.0f}" if row["extra_bytes"] else "",
+    )
 
 
 def network_ratio(rows: list[Row], name: str, layout: str) -> str:

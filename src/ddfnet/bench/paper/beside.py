@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ddfnet.bench.paper.ours import Cell
-from ddfnet.bench.paper.printed import Column, PaperTable
+from ddfnet.bench.paper.printed import Column, PaperTable, measuring
 from ddfnet.bench.tables import number
 
 Filled = tuple[PaperTable, list[list[Cell]]]
@@ -66,16 +66,16 @@ def notes(table: PaperTable, cells: list[list[Cell]]) -> list[str]:
 
 
 def commands(table: PaperTable, cells: list[list[Cell]]) -> list[str]:
-    """What makes the cells that need data or are not measured, a line a row, with what it needs."""
+    """What makes the cells that need data, a line a row, with what it needs; and those that are measured, or can be."""
     lines: dict[str, None] = {}
     for row, of_row in zip(table.rows, cells, strict=True):
-        for cell in of_row:
+        for cell, column in zip(of_row, table.columns, strict=True):
             if cell.mark == "needs":
                 lines[f"{row.label}: {cell.source or f'needs {cell.data}, and this version has no recipe for it'}"] = (
                     None
                 )
-            elif cell.mark == "not measured":
-                lines[cell.source] = None
+            elif column.is_measured:
+                lines[measuring(table)] = None
     return list(lines)
 
 

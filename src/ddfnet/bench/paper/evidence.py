@@ -24,10 +24,10 @@ class Evidence:
     studies: dict[str, list[dict[str, str]]] = field(default_factory=dict)
 
     def add(self, path: Path) -> None:
-        """Takes in a result file.
+        """Takes in a result file; one of `ddfnet evaluate depth` has nothing for the tables, and is passed by.
 
         Raises:
-            ValueError: neither `ddfnet bench` nor `ddfnet study` wrote it.
+            ValueError: ddfnet wrote no such file.
             OSError: it can't be read.
         """
         if path.suffix == ".json":
@@ -41,7 +41,7 @@ class Evidence:
             self.studies[path.name] = rows
         elif rows and "benchmark" in rows[0]:
             self.benchmarks[path.name] = read(path)
-        else:
+        elif not (rows and {"protocol", "factor", "method"} <= rows[0].keys()):
             raise ValueError(f"{path}: expected a result file of `ddfnet bench` or `ddfnet study`")
 
     def measured(self, table: PaperTable) -> dict[tuple[str, str], tuple[float, str]]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ddfnet.bench.paper.evidence import Evidence
-from ddfnet.bench.paper.printed import Column, PaperTable, Row, command, evaluate, formula
+from ddfnet.bench.paper.printed import Column, PaperTable, Row, command, evaluate, formula, measuring
 from ddfnet.models import complexity
 from ddfnet.nn.ddf import DDF
 from ddfnet.nn.upsample import upsample_layer
@@ -64,7 +64,7 @@ def _cell(
         if (row.label, column.name) in measured:
             value, source = measured[row.label, column.name]
             return Cell("measured", printed, value, source=source)
-        return Cell("not measured", printed, source=f"ddfnet tables {table.number} --measure")
+        return Cell("not measured", printed, source=measuring(table))
     if column.source in ("weights", "work", "filters"):
         terms = row.terms.get(column.name)
         if terms is None:

@@ -124,6 +124,11 @@ def command(row: Row, column: Column, recipes: Collection[str]) -> str:
     return " ".join([_read()[0][column.data].format(recipe=recipe), *([row.options] if row.options else [])])
 
 
+def measuring(table: PaperTable) -> str:
+    """What measures the times and bytes of a table."""
+    return f"ddfnet tables {table.number} --measure"
+
+
 def evaluate(terms: Sequence[Term], at: Mapping[str, float]) -> float:
     """The sum of the terms, with the sizes in the symbols' places.
 
