@@ -72,6 +72,25 @@ def derivatives(memory_format: torch.memory_format) -> str | None:
     return None
 
 
+def gaps(memory_format: torch.memory_format) -> str | None:
+    """What was wrong with the gradients of tensors with gaps between their elements; partial sums are added without any."""
+    case = OpCase(2, 3, 9, 6)  # several programs for each sum
+    inputs = case.inputs(memory_format=memory_format)
+    apart = []
+    for tensor in inputs:
+        wider = torch.stack((tensor, torch.full_like(tensor, torch.nan)), dim=-1)
+        apart.append(wider.select(-1, 0).requires_grad_())
+    try:
+        dense = [t.detach().requires_grad_() for t in inputs]
+        grad_y = torch.randn(case.out_shape, generator=torch.Generator().manual_seed(1))
+        expected = torch.autograd.grad(case.call(*dense, backend="reference"), dense, grad_y)
+        found = torch.autograd.grad(case.call(*apart, backend="triton"), apart, grad_y)
+        torch.testing.assert_close(found, expected)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)  # fills uninitialised memory with NaN
@@ -82,6 +101,7 @@ def main() -> None:
         print(name, found[name], file=sys.stderr, flush=True)
     for memory_format in MEMORY_FORMATS:
         found[f"gradgradcheck {str(memory_format).removeprefix('torch.')}"] = derivatives(memory_format)
+        found[f"gaps {str(memory_format).removeprefix('torch.')}"] = gaps(memory_format)
     print(json.dumps(found))
 
 

@@ -89,3 +89,11 @@ def test_offsets_past_32_bits_are_seen() -> None:
     small_strides = (256 * 64, 64, 8, 1)
     plan = triton_kernels._plan_forward(small, torch.float32, small_strides, (2304, 9, 3, 1), None, small_strides)
     assert plan.constants[-1] is False
+
+
+def test_channels_of_five_dimensional_filters_count_as_offsets() -> None:
+    case = OpCase(1, 8, 4, 4, scale_factor=2)
+    g, x, y = geometry(case), (128, 16, 4, 1), (512, 64, 8, 1)
+    for step, wide in ((9, False), (2**28, True)):  # a channel's filter after another
+        channel = (8 * 4 * step, 8 * step, step, 3, 1)
+        assert triton_kernels._plan_forward(g, torch.float32, x, channel, None, y).constants[-1] is wide

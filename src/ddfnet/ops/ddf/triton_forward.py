@@ -35,15 +35,32 @@ def load_channel_tap(
     u: tl.constexpr, v: tl.constexpr, SCALE: tl.constexpr, OWN_PHASES: tl.constexpr,
 ):  # fmt: skip
     """Tap (u, v) of a tile's channel filters: (1, CHANNELS), or (COLUMNS, CHANNELS) where columns differ in phase."""
-    place = channel + (u * channel_u + v * channel_v)
+    # Pointers are added to, not offsets: what is constant of them goes into the load and takes no register.
+    place = channel + c + tl.cast(u, tl.int64) * channel_u + tl.cast(v, tl.int64) * channel_v
     if not OWN_PHASES:
-        tap = tl.load(place + c, in_head, other=0)
+        tap = tl.load(place, in_head, other=0)
     else:
-        tap = tl.load(place + row_phase * SCALE * channel_p + c, in_head, other=0)
+        tap = tl.load(place + row_phase * SCALE * channel_p, in_head, other=0)
         for phase in tl.static_range(1, SCALE):
-            other = tl.load(place + (row_phase * SCALE + phase) * channel_p + c, in_head, other=0)
+            other = tl.load(place + (row_phase * SCALE + phase) * channel_p, in_head, other=0)
             tap = tl.where(column_phase == phase, other, tap)
     return tap
+
+
+@triton.jit
+def load_channel_taps(
+    channel, channel_p, channel_u, channel_v, row_phase, column_phase, c, in_head,
+    K: tl.constexpr, SCALE: tl.constexpr, OWN_PHASES: tl.constexpr,
+):  # fmt: skip
+    """All K * K of them."""
+    taps = ()
+    for u in tl.static_range(K):
+        for v in tl.static_range(K):
+            tap = load_channel_tap(
+                channel, channel_p, channel_u, channel_v, row_phase, column_phase, c, in_head, u, v, SCALE, OWN_PHASES
+            )
+            taps = taps + (tap,)
+    return taps
 
 
 @triton.jit
@@ -107,14 +124,9 @@ def ddf_forward_kernel(
     left = q // SCALE * STRIDE - padding
     if HAS_CHANNEL:
         channel += b * channel_b + head * per_head * channel_c
-        channel_taps = ()
-        for u in tl.static_range(K):
-            for v in tl.static_range(K):
-                tap = load_channel_tap(
-                    channel, channel_p, channel_u, channel_v, row_phase, q % SCALE, c * channel_c, in_head,
-                    u, v, SCALE, OWN_PHASES,
-                )  # fmt: skip
-                channel_taps = channel_taps + (tap,)
+        channel_taps = load_channel_taps(
+            channel, channel_p, channel_u, channel_v, row_phase, q % SCALE, c * channel_c, in_head, K, SCALE, OWN_PHASES
+        )
     if HAS_SPATIAL:
         spatial += b * spatial_b + head * spatial_g
 

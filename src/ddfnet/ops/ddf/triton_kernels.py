@@ -10,7 +10,6 @@ gradients in `ddf_backward`.
 """
 
 import importlib.util
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -189,18 +188,14 @@ def _plan_backward(g: Geometry, dtype: torch.dtype, *strides: Strides) -> _Backw
     channel_parts = strips * column_tiles if needs_channel else 0
     spatial_parts = blocks if needs_spatial and not along_channels else int(needs_spatial)
 
-    channel_sizes = (g.batch, phases, g.channels, g.kernel_size, g.kernel_size)
-    spatial_sizes = (g.batch, g.heads, g.taps, g.out_height, g.out_width)
-    add_channel = _plan_sum(channel_parts, channel_sizes, grad_channel) if channel_parts > 1 else None
-    add_spatial = _plan_sum(spatial_parts, spatial_sizes, grad_spatial) if spatial_parts > 1 else None
-    if add_channel is not None:
-        grad_channel = _contiguous(channel_sizes)
-    if add_spatial is not None:
-        grad_spatial = _contiguous(spatial_sizes)
+    channel_size = g.batch * phases * g.channels * g.taps
+    spatial_size = g.batch * g.heads * g.taps * g.out_height * g.out_width
+    add_channel = _plan_sum(channel_parts, channel_size) if channel_parts > 1 else None
+    add_spatial = _plan_sum(spatial_parts, spatial_size) if spatial_parts > 1 else None
     numbers = (
         *(per_head, g.height, g.width, rows, columns, strips, steps, column_tiles, g.heads, blocks),
         *(*_filled(x, 4), *_filled(channel, 5), *_filled(spatial, 5), *_filled(grad_y, 4), *_filled(grad_x, 4)),
-        *(math.prod(channel_sizes), *_filled(grad_channel, 5), math.prod(spatial_sizes), *_filled(grad_spatial, 5)),
+        *(channel_size, *_filled(grad_channel, 5), spatial_size, *_filled(grad_spatial, 5)),
     )
     constants = (
         *(g.kernel_size, g.stride, g.dilation, g.scale_factor, g.combine == "add"),
@@ -214,17 +209,11 @@ def _plan_backward(g: Geometry, dtype: torch.dtype, *strides: Strides) -> _Backw
     return _BackwardPlan(launch, channel_parts, spatial_parts, add_channel, add_spatial)
 
 
-def _plan_sum(parts: int, sizes: tuple[int, ...], out: Strides) -> _Launch:
-    """Adds up `parts` contiguous tensors of `sizes`, (B, phases, C, k, k) or (B, G, K, P, Q), into strides `out`."""
+def _plan_sum(parts: int, count: int) -> _Launch:
+    """Adds up partial sums of a gradient, each laid out as the gradient is: dense, whatever its strides."""
     from ddfnet.ops.ddf.triton_backward import ddf_sum_kernel
 
-    count = math.prod(sizes)
-    numbers = (parts, count, *sizes[1:], *_filled(out, 5))
-    return _Launch(ddf_sum_kernel, (-(-count // _SUM_BLOCK), 1, 1), numbers, (_SUM_BLOCK,), 4)
-
-
-def _contiguous(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(math.prod(sizes[axis + 1 :]) for axis in range(len(sizes)))
+    return _Launch(ddf_sum_kernel, (-(-count // _SUM_BLOCK), 1, 1), (parts, count), (_SUM_BLOCK,), 4)
 
 
 def _filled(strides: Strides, count: int) -> tuple[int, ...]:
@@ -238,5 +227,5 @@ def _is_wide(g: Geometry, tile: Tile, *strides: Strides) -> bool:
     """Whether offsets within a tile, along columns and channels, can pass 32 bits."""
     columns = max(g.width, g.out_width) + tile.columns * g.stride * g.scale_factor + 2 * g.padding
     largest = max(step for own in strides if own is not None for step in own[-1:])
-    across = max((own[1] for own in strides if own is not None and len(own) == 4), default=0)
+    across = max(own[-3] for own in strides if own is not None)
     return columns * largest + (g.channels // g.heads + tile.channels) * across >= _LANE_OFFSETS
