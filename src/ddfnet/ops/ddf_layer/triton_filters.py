@@ -55,11 +55,11 @@ def spatial_filters_kernel(
         FLAT: rows of x follow each other without a gap.
     """
     tile, b = tl.program_id(0) % parts, (tl.program_id(0) // parts).to(tl.int64)
-    n = tile * PIXELS + tl.arange(0, PIXELS)
-    inside = n < height * width
     lanes = tl.arange(0, CHANNELS)
     if WIDE:
-        n, lanes = n.to(tl.int64), lanes.to(tl.int64)
+        tile, lanes = tile.to(tl.int64), lanes.to(tl.int64)
+    n = tile * PIXELS + tl.arange(0, PIXELS)
+    inside = n // width < height if WIDE else n < height * width
     i, j = n // width, n % width
     pixel = n * x_w if FLAT else i * x_h + j * x_w
     x += b * x_b
