@@ -1,48 +1,115 @@
 #!/usr/bin/env bash
-# Everything a GPU is needed for, in one go: correctness, compute-sanitizer, the benchmark set.
+# Everything a GPU is needed for, in one go of less than 8 minutes: correctness, compute-sanitizer, the benchmark set.
 #
 #     bash benchmarks/gpu.sh [FOLDER]        # default: benchmarks/results
 #
-# Writes FOLDER/gpu_{op,table_2,up,layer}.csv, whose rows carry device, versions and date, a plot of each, and gpu.log. What
-# fails is said and does not keep the rest from running; the exit status tells whether anything did.
+# First all that is not timed, side by side, for compiling kernels takes most of it and a core each. Then the benchmarks, each
+# alone on the device; their kernels were compiled before. Last torch.compile as a rival, which compiles for each case anew, for
+# what is left of the time.
+#
+# Writes FOLDER/gpu_{op,table_2,up,layer,compile}.csv, whose rows carry device, versions and date, a plot of each, and gpu.log.
+# What fails is said and does not keep the rest from running; the exit status tells whether anything did.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-benchmarks/results}
 mkdir -p "$out"
 export PYTHONPATH="src:.${PYTHONPATH:+:$PYTHONPATH}"
 python=${PYTHON:-python}
+limit=470 # seconds, of the whole
+logs=$(mktemp -d)
 failed=()
+names=()
+pids=()
 exec > >(tee "$out/gpu.log") 2>&1
+tee=$!
+trap 'rm -rf "$logs"; exec >&- 2>&-; wait "$tee"' EXIT # the log is whole when the script ends
+
+# Runs a command for at most so many seconds, and no longer than the whole may take.
+within() {
+  local most=$1 left=$((limit - SECONDS))
+  shift
+  ((most < left)) || most=$left
+  ((most > 0)) || most=1
+  timeout -k 10 "$most" "$@"
+}
+
+start() { # in the background
+  local name=$1
+  shift
+  "$@" > "$logs/${#pids[@]}" 2>&1 &
+  names+=("$name")
+  pids+=($!)
+}
+
+finish() { # all that was started
+  local i
+  for i in "${!pids[@]}"; do
+    wait "${pids[i]}" || failed+=("${names[i]}")
+    echo "== ${names[i]} (after ${SECONDS} s)"
+    cat "$logs/$i"
+  done
+}
 
 step() {
   local name=$1
   shift
-  echo "== $name"
+  echo "== $name (from ${SECONDS} s)"
   "$@" || failed+=("$name")
 }
 
-$python -c 'import torch; print(torch.cuda.get_device_name(), torch.__version__)' || exit 1
-
-step "every kernel once" $python benchmarks/sanitize.py # compiles what the sanitizers then run
-step "correctness" timeout 240 $python -m pytest -q -n 4 -p no:cacheprovider -m gpu tests/ops tests/test_cuda_graphs.py
-if command -v compute-sanitizer > /dev/null; then
+sanitize() { # every kernel once, which compiles them; then under both tools
+  within 200 "$python" benchmarks/sanitize.py || return
+  if ! command -v compute-sanitizer > /dev/null; then
+    echo "compute-sanitizer is not installed: left out"
+    return
+  fi
   # Without PyTorch's cache each tensor is an allocation of its own, and what is read beside it is seen.
-  step "memcheck" env PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
-    timeout 90 compute-sanitizer --tool memcheck --error-exitcode 1 $python benchmarks/sanitize.py
-  step "racecheck" timeout 90 compute-sanitizer --tool racecheck --error-exitcode 1 $python benchmarks/sanitize.py
-else
-  echo "== compute-sanitizer is not installed: left out"
-fi
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 within 120 compute-sanitizer --tool memcheck --error-exitcode 1 "$python" \
+    benchmarks/sanitize.py &
+  local memcheck=$! status=0
+  within 120 compute-sanitizer --tool racecheck --error-exitcode 1 "$python" benchmarks/sanitize.py || status=1
+  wait "$memcheck" || status=1
+  return "$status"
+}
 
 bench() {
   local name=$1
   shift
-  step "bench $name" $python -m ddfnet bench "$@" --device cuda --csv "$out/gpu_$name.csv" --plot "$out/gpu_$name.png"
+  step "bench $name" within "$limit" "$python" -m ddfnet bench "$@" --device cuda --csv "$out/gpu_$name.csv" \
+    --plot "$out/gpu_$name.png"
 }
-bench op op --cases table_a --dtype float32 bfloat16 --seconds 0.1 --rivals depthwise dense reference compile copy
+
+warm() { # compiles what `bench` times
+  within 240 "$python" -m ddfnet bench "$@" --device cuda --rivals --seconds 0.001
+}
+
+"$python" -c 'import torch; print(torch.cuda.get_device_name(), torch.__version__)' || exit 1
+
+both=(--dtype float32 bfloat16)
+tests=(-m pytest -q -p no:cacheprovider -m gpu)
+# Not a worker a file, for nearly all tests are in one.
+start "correctness" within 240 "$python" "${tests[@]}" -n "$(nproc)" --dist worksteal tests/ops tests/test_cuda_graphs.py
+start "sanitizers" sanitize
+start "kernels of the operator" warm op --cases table_a table_2 up "${both[@]}"
+start "kernels of the layer" warm layer --cases table_a "${both[@]}" --clock eager
+finish
+
+step "clocks" within 60 "$python" "${tests[@]}" -n 0 tests/bench/test_timers.py
+bench op op --cases table_a "${both[@]}" --seconds 0.1 --rivals depthwise dense reference copy
 bench table_2 op --cases table_2 --dtype float32 --seconds 0.2
-bench up op --cases up --dtype float32 bfloat16 --seconds 0.1
-bench layer layer --cases table_a --dtype float32 bfloat16 --clock graph eager --seconds 0.1
+bench up op --cases up "${both[@]}" --seconds 0.1
+bench layer layer --cases table_a "${both[@]}" --clock graph eager --seconds 0.1
+if ((limit - SECONDS > 20)); then
+  echo "== torch.compile (from ${SECONDS} s), until ${limit} s"
+  rm -f "$out/gpu_compile.csv"
+  within "$limit" "$python" -m ddfnet bench op --cases table_2 table_a "${both[@]}" --device cuda --seconds 0.1 \
+    --rivals depthwise compile copy --csv "$out/gpu_compile.csv"
+  status=$?
+  ((status == 0 || status == 124)) || failed+=("torch.compile") # 124: cut off, with what was measured until then written
+  if [[ -e $out/gpu_compile.csv ]]; then
+    "$python" -m ddfnet bench plot "$out/gpu_compile.csv" -o "$out/gpu_compile.png" || failed+=("plot of torch.compile")
+  fi
+fi
 
 if ((${#failed[@]})); then
   printf 'failed: %s\n' "${failed[@]}"
