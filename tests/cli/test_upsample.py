@@ -51,6 +51,7 @@ def files(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     import tifffile
 
     tifffile.imwrite("depth.tiff", depth)
+    Image.fromarray(depth).save("lzw.tif", compression="tiff_lzw")
     Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save("rgb.png")
     return tmp_path
 
@@ -82,7 +83,7 @@ def test_the_result_has_the_format_and_the_unit_of_the_input(
     assert (found.dtype, found.values.shape) == (np.dtype(dtype), SIZE)
     expected = ddfnet.upsample_depth(given.values, rgb())
     assert np.array_equal(found.values, np.round(expected) if dtype == np.uint16 else expected)
-    assert f"{out}: 36x47, from 9x12, 6 unknown pixels of it filled" in capsys.readouterr().out
+    assert f"{out}: 36x47, from 9x12, 6 unknown pixels filled" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -91,10 +92,10 @@ def test_the_result_has_the_format_and_the_unit_of_the_input(
         (
             -1,
             [],
-            "6 unknown pixels of it filled, 6 of them -1",
+            "6 unknown pixels filled, 6 of them -1",
             "-1, the only negative value of DEPTH, is taken for unknown",
         ),
-        (65535, ["--unknown", "65535"], "6 unknown pixels of it filled, 6 of them 65535", ""),
+        (65535, ["--unknown", "65535"], "6 unknown pixels filled, 6 of them 65535", ""),
         (
             -3.4e38,
             ["--unknown", "-3.4e38", "--unknown", "7"],
@@ -124,8 +125,16 @@ def test_marks_of_unknown_pixels(
 @pytest.mark.parametrize(
     ("values", "note"),
     [
-        ({(0, 0): 65535.0, (0, 1): 65535.0}, r"far off all else \(1\.\d+ to 2\.\d+\): 65535, in 2 of 102 pixels"),
-        ({(0, 0): -0.5, (0, 1): -0.25}, r"negative depths, -0\.5 to -0\.25, in 2 of 102 pixels, taken as they are"),
+        ({(0, 0): 65535.0, (0, 1): 65535.0}, r"far off all else \(1\.\d+ to 2\.\d+\): 65535, in 2 of 102 known pixels"),
+        (
+            {(0, 0): -0.5, (0, 1): -0.25},
+            r"negative depths, -0\.5 to -0\.25, in 2 of 102 known pixels, taken as they are",
+        ),
+        (
+            {(row, column): 65535.0 for row in range(6) for column in range(12)},
+            r"65535, far from all else, in 72 of \d+ known pixels, taken as it is",
+        ),
+        ({(row, column): -1.0 for row in range(9) for column in range(12)}, "-1 in all known pixels, taken as it is"),
         ({}, ""),
     ],
 )
@@ -139,7 +148,7 @@ def test_notes_on_values_that_may_be_marks(
     line = ["upsample", "marked.npy", "rgb.png", "-o", "out.npy", "--device", "cpu", "--preview", "out.png"]
     assert main(line) == 0
     error = capsys.readouterr().err
-    ending = "; what marks unknown ones is named by --unknown\n"
+    ending = "; if that marks unknown pixels, name it by --unknown\n"
     assert re.fullmatch(f"note: {note}{ending}" if note else "", error)
 
 
@@ -149,7 +158,7 @@ def test_a_note_on_the_greatest_of_16_bits(files: Path, capsys: pytest.CaptureFi
     Image.fromarray(depth).save("depth.png")
     assert main(["upsample", "depth.png", "rgb.png", "-o", "out.png", "--device", "cpu"]) == 0
     expected = (
-        "note: 65535, the greatest that 16 bits hold, in 3 of 108 pixels, taken as it is; what marks unknown ones"
+        "note: 65535, the greatest that 16 bits hold, in 3 of 108 known pixels, taken as it is; if that marks unknown"
     )
     assert capsys.readouterr().err.startswith(expected)
 
@@ -187,7 +196,12 @@ def test_the_error_against_the_truth(files: Path, capsys: pytest.CaptureFixture[
         (["rgb.png", "rgb.png", "-o", "out.png"], "rgb.png: expected a 16-bit grey PNG"),
         (["nope.npy", "rgb.png"], "nope.npy: expected a depth map, found no such file"),
         (["depth.npy", "nope.png"], "nope.png: expected a photograph, found no such file"),
+        (["depth.npy", "."], ".: expected a photograph, found a folder"),
         (["depth.npy", "truth.npy"], "truth.npy: not an image"),
+        (
+            ["lzw.tif", "rgb.png", "-o", "out.tif"],
+            "lzw.tif: expected a TIFF without compression or with deflate, got LZW",
+        ),
         (["depth.npy", "rgb.png", "-o", "nope/out.npy"], "--out: the folder nope is not there"),
         (
             ["depth.npy", "rgb.png", "-o", "out"],
@@ -209,6 +223,7 @@ def test_the_error_against_the_truth(files: Path, capsys: pytest.CaptureFixture[
         ),
         (["depth.npy", "rgb.png", "--tile", "20"], "tile: expected at least 76 pixels at 4x, got 20"),
         (["depth.npy", "rgb.png", "--device", "toaster"], "--device: expected a device that is there, got 'toaster'"),
+        (["depth.npy", "rgb.png", "--device", "meta"], "--device: expected a device that is there, got 'meta'"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_sentence_and_leaves_no_file(

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ddfnet.data.depth_protocols import low_resolution
 from ddfnet.models import DDFUpNet, PacJointUpsample, complexity, joint_upsampling
 from ddfnet.models.joint_upsampling import JointUpsampler, load, pretrained, save
 
@@ -87,11 +88,32 @@ def test_pac_net_with_an_even_guide_is_a_plain_network() -> None:
 
 @both
 def test_a_residual_network_adds_bilinear_upsampling(network: Callable[..., JointUpsampler]) -> None:
-    plain, residual = network(4), network(4, residual=True)
+    plain, residual = network(4), network(4, residual=True, samples="middle")
     residual.load_state_dict(plain.state_dict())
     depth, rgb = inputs(4, 20, 28)
     bilinear = F.interpolate(depth, size=(20, 28), mode="bilinear")
     torch.testing.assert_close(residual(depth, rgb), plain(depth, rgb) + bilinear)
+
+
+@both
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_residual_network_knows_where_the_samples_lie(network: Callable[..., JointUpsampler], factor: int) -> None:
+    """Of a plane that a protocol has sampled it gives back the plane, between the outermost samples."""
+    height, width = 9 * factor, 10 * factor
+    plane = torch.arange(height)[:, None] * 0.01 + torch.arange(width) * 0.02
+    for samples, protocol in (("pac", "pac"), ("middle", "bicubic")):
+        upsampler = network(factor, residual=True, samples=samples)
+        for parameter in upsampler.decoder[-1].parameters():
+            nn.init.zeros_(parameter)
+        low = low_resolution(plane, factor, protocol)[None, None]
+        y = upsampler(low, torch.rand(1, 3, height, width))[0, 0]
+        inner = (slice(4 * factor, -4 * factor),) * 2
+        torch.testing.assert_close(y[inner], plane[inner], rtol=0, atol=1e-5)
+
+
+def test_samples_are_pac_or_middle() -> None:
+    with pytest.raises(ValueError, match="samples: expected 'pac' or 'middle', got 'bicubic'"):
+        DDFUpNet(4, samples="bicubic")  # type: ignore[arg-type]
 
 
 def test_multiply_adds() -> None:

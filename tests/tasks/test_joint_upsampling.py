@@ -14,7 +14,7 @@ from ddfnet import recipes
 from ddfnet.cli import main
 from ddfnet.cli.experiment import make_parser
 from ddfnet.data.depth_protocols import low_resolution
-from ddfnet.models.joint_upsampling import JointUpsampler, load
+from ddfnet.models.joint_upsampling import DDFUpNet, JointUpsampler, load, pretrained, save
 from ddfnet.tasks.depth_metrics import depth_errors
 from ddfnet.tasks.joint_upsampling import NETWORKS, JointUpsampling, begin_with, initialise, upsample
 from ddfnet.tasks.joint_upsampling_data import JointUpsamplingData
@@ -135,7 +135,7 @@ def test_a_start_from_half_the_factor(name: str, tmp_path: Path) -> None:
     small, large = network(name, 4, residual=True), network(name, 8, residual=True)
     state = {f"network.{key}": value for key, value in small.state_dict().items()}
     torch.save({"state_dict": state}, tmp_path / "best.ckpt")
-    begin_with(large, tmp_path / "best.ckpt")
+    begin_with(large, tmp_path)
     for part in ("depth_encoder", "decoder"):
         for a, b in zip(getattr(small, part).parameters(), getattr(large, part).parameters(), strict=True):
             assert torch.equal(a, b)
@@ -148,11 +148,33 @@ def test_a_start_from_half_the_factor(name: str, tmp_path: Path) -> None:
         assert torch.allclose(guide, expected, rtol=1e-5, atol=1e-6)
     again = network(name, 4)
     initialise(again)
-    begin_with(again, tmp_path / "best.ckpt")  # or from the whole of the same
+    begin_with(again, tmp_path)  # or from the whole of the same
     for a, b in zip(small.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match=r"start: expected the weights of the same network at 16x or 8x, got "):
-        begin_with(network(name, 16), tmp_path / "best.ckpt")
+        begin_with(network(name, 16), tmp_path)
+
+
+def test_a_start_from_a_file_and_from_what_ships(tmp_path: Path) -> None:
+    small, large = DDFUpNet(2), DDFUpNet(4)
+    save(small, tmp_path / "small.safetensors")
+    begin_with(large, str(tmp_path / "small.safetensors"))
+    assert torch.equal(large.decoder[0].weight, small.decoder[0].weight)
+    for factor, shipped in ((4, 4), (32, 16)):
+        begun = DDFUpNet(factor)
+        begin_with(begun, "pretrained")
+        assert torch.equal(begun.decoder[0].weight, pretrained(shipped).decoder[0].weight)
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors: no such file"):
+        begin_with(large, tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError, match="no weights ship for 1 "):
+        begin_with(DDFUpNet(2), "pretrained")
+
+
+def test_the_protocol_says_where_samples_lie(folder: Path) -> None:
+    for protocol, samples in (("pac", "pac"), ("bicubic", "middle")):
+        model = JointUpsampling(scale_factor=4, protocol=protocol, network_args={"residual": True})
+        model.build(JointUpsamplingData("folder", folder, crop=16))
+        assert model.network.samples == samples
 
 
 @pytest.mark.parametrize("name", NETWORKS)

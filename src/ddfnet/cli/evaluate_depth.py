@@ -57,7 +57,8 @@ def main(argv: list[str]) -> int:
         ("--picture", args.picture, (".png", ".svg", ".pdf")),
     ):
         if path is not None and (path.suffix not in endings or not path.parent.is_dir()):
-            raise ValueError(f"{option}: expected a file in a folder that is there, ending in {endings[0]}, got {path}")
+            ending = " or ".join(endings)
+            raise ValueError(f"{option}: expected a file in a folder that is there, ending in {ending}, got {path}")
 
     import platform
     from datetime import UTC, datetime

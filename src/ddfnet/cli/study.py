@@ -35,7 +35,8 @@ def main(argv: list[str]) -> int:
             raise ValueError(f"{option}: expected an int >= 1, got {value}")
     for option, path, endings in (("--csv", args.csv, (".csv",)), ("--plot", args.plot, (".png", ".svg", ".pdf"))):
         if path is not None and (path.suffix not in endings or not path.parent.is_dir()):
-            raise ValueError(f"{option}: expected a file in a folder that is there, ending in {endings[0]}, got {path}")
+            ending = " or ".join(endings)
+            raise ValueError(f"{option}: expected a file in a folder that is there, ending in {ending}, got {path}")
 
     from ddfnet.tasks import study
     from ddfnet.tasks.pictures import draw_study

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
         prog="ddfnet upsample",
         description="Upsamples a depth or disparity map to the size of the RGB image over it, with the weights that ship. "
         "Any ratio of the sizes from 1 up, any unit: the result is in the format and the unit of DEPTH. Unknown pixels (0, "
-        "NaN, inf, the only negative value of a map) are filled.",
+        "NaN, inf, a negative value if it is the only one beside positive ones) are filled.",
     )
     parser.add_argument("DEPTH", type=Path, help="16-bit PNG, TIFF or NPY")
     parser.add_argument("RGB", type=Path, help="an image of the same view")
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
         action="append",
         default=[],
         metavar="VALUE",
-        help="what else marks unknown pixels, 65535 for one; as often as there are marks",
+        help="what else marks unknown pixels, 65535 for one; repeat the option for each such value",
     )
     parser.add_argument("--preview", type=Path, metavar="PNG", help="draw RGB, input, bicubic upsampling and result")
     parser.add_argument(
@@ -39,7 +39,11 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--device", metavar="NAME", help="(default: cuda where there is one, else cpu)")
     parser.add_argument(
-        "--tile", type=int, metavar="PIXELS", help="side of what is computed at once; memory is by its square"
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="side of what is computed at once (default: 1536); memory is by its square, and much below 400 time explodes, "
+        "for windows overlap",
     )
     options = parser.parse_args(_joined(argv, "--unknown"))
     _check_paths(options)
@@ -73,7 +77,7 @@ def main(argv: list[str]) -> int:
     (h, w), (height, width) = depth.values.shape, result.shape
     unknown = int(np.isnan(depth.values).sum())
     marked = "".join(f", {count} of them {_number(mark)}" for mark, count in depth.marks.items())
-    filled = f", {unknown} unknown pixel{'s' * (unknown > 1)} of it filled{marked}" if unknown else ""
+    filled = f", {unknown} unknown pixel{'s' * (unknown > 1)} filled{marked}" if unknown else ""
     print(f"{options.out}: {height}x{width}, from {h}x{w}{filled}")
     if truth is None and options.preview is None:
         return 0
@@ -107,7 +111,7 @@ def _notes(depth: "DepthMap", named: Sequence[float]) -> Iterator[str]:
     import numpy as np
     import torch
 
-    from ddfnet.models.depth_range import inlier_range
+    from ddfnet.models.depth_range import FAR, inlier_range
 
     with np.errstate(over="ignore"):
         rounded = {float(np.asarray(value).astype(depth.dtype if depth.dtype.kind == "f" else "f4")) for value in named}
@@ -119,19 +123,29 @@ def _notes(depth: "DepthMap", named: Sequence[float]) -> Iterator[str]:
     known = depth.values[~np.isnan(depth.values)]
     if not known.size:
         return
-    advice = "; what marks unknown ones is named by --unknown"
+    advice = "; if that marks unknown pixels, name it by --unknown"
     negative = known[known < 0]
     if 0 < 2 * negative.size < known.size:
-        yield f"negative depths, {_span(negative)}, in {negative.size} of {known.size} pixels, taken as they are{advice}"
+        many = f"{negative.size} of {known.size} known pixels"
+        yield f"negative depths, {_span(negative)}, in {many}, taken as they are{advice}"
     least, greatest = inlier_range(torch.from_numpy(known).double())
     inlying = (known >= least) & (known <= greatest)
     far_off = known[~inlying]
     if far_off.size:
-        found = f"{_span(far_off)}, in {far_off.size} of {known.size} pixels"
+        found = f"{_span(far_off)}, in {far_off.size} of {known.size} known pixels"
         yield f"far off all else ({_span(known[inlying])}): {found}{advice}"
     elif depth.dtype == np.uint16 and known.max() == np.iinfo(np.uint16).max > known.min():
         count = int((known == known.max()).sum())
-        yield f"65535, the greatest that 16 bits hold, in {count} of {known.size} pixels, taken as it is{advice}"
+        yield f"65535, the greatest that 16 bits hold, in {count} of {known.size} known pixels, taken as it is{advice}"
+    elif known.min() == known.max() and (known[0] < 0 or known[0] == np.iinfo(np.uint16).max):
+        yield f"{_number(known[0])} in all known pixels, taken as it is{advice}"
+    else:
+        for value in (known.min(), known.max()):
+            rest = known[known != value]
+            apart = min(abs(float(rest.min()) - value), abs(float(rest.max()) - value)) if rest.size else 0.0
+            if 2 * rest.size < known.size and rest.size and apart >= FAR * (float(rest.max()) - float(rest.min())):
+                count = known.size - rest.size
+                yield f"{_number(value)}, far from all else, in {count} of {known.size} known pixels, taken as it is{advice}"
 
 
 def _span(values: "NDArray[np.float32]") -> str:
@@ -172,9 +186,12 @@ def _device(name: str | None) -> "torch.device":
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError):  # of PyTorch: no such name; built without it, or none there
-        raise ValueError(f"--device: expected a device that is there, got {name!r}") from None
+        device = torch.device("meta")
+    if device.type == "meta":
+        raise ValueError(f"--device: expected a device that is there, got {name!r}")
+    return device
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Depth maps in files: 16-bit PNG, TIFF and NPY, read with their unknowns and written back in the same form; photographs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +60,8 @@ def read_depth(path: Path | str, *, unknown: Sequence[float] = ()) -> DepthMap:
     path = Path(path)
     kind = _kind(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a depth map, found no such file")
+        found = "a folder" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"{path}: expected a depth map, found {found}")
     reader = {"png16": _read_png, "tiff": _read_tiff, "npy": _read_npy}[kind]
     numbers = reader(path)
     shape = numbers.shape
@@ -127,7 +129,8 @@ def read_rgb(path: Path | str) -> NDArray[np.uint8]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a photograph, found no such file")
+        found = "a folder" if path.is_dir() else "no such file"
+        raise FileNotFoundError(f"{path}: expected a photograph, found {found}")
     return np.array(decode_rgb(path))
 
 
@@ -178,6 +181,12 @@ def _read_tiff(path: Path) -> NDArray[Any]:
     try:
         return np.asarray(tifffile.imread(path))
     except Exception as error:  # tifffile too
+        if "imagecodecs" in str(error):
+            found = re.search(r"COMPRESSION\.(\w+)", str(error))
+            raise ValueError(
+                f"{path}: expected a TIFF without compression or with deflate, got {found[1] if found else 'another'};"
+                " with the package imagecodecs others can be read too"
+            ) from None
         raise ValueError(f"{path}: unreadable or truncated TIFF ({error})") from None
 
 

@@ -23,18 +23,19 @@ class Axis(NamedTuple):
     """A side of `low` depth pixels, which the network upsamples f times, and of `length` image pixels.
 
     Where `low` is ceil(length / f), network pixels are image pixels, and depth pixel i lies on pixel i*f + (f-1)//2, as in
-    PAC-Net's protocol, by which the networks are trained. Otherwise the network's low*f pixels are spread over the image,
-    so that depth pixel i lies in the middle of the i-th of `low` equal parts of the side.
+    PAC-Net's protocol, by which the networks are trained. Otherwise, or where `subsampled` is not set, the network's low*f
+    pixels are spread over the image, so that depth pixel i lies in the middle of the i-th of `low` equal parts of the side.
     """
 
     low: int
     length: int
     factor: int
+    subsampled: bool = True
 
     @property
     def exact(self) -> bool:
         """Whether network pixels are image pixels."""
-        return self.low == -(-self.length // self.factor)
+        return self.subsampled and self.low == -(-self.length // self.factor)
 
     def image_positions(self, start: int, stop: int) -> Tensor:
         """Where network pixels start to stop lie: indices of image pixels, with fractions, within the image; float64."""

@@ -22,7 +22,13 @@ Features = Callable[[Tensor, Tensor], Tensor]
 
 
 def upsample_tiled(
-    network: JointUpsampler, depth: Tensor, rgb: Tensor, *, tile: int, progress: Progress | None = None
+    network: JointUpsampler,
+    depth: Tensor,
+    rgb: Tensor,
+    *,
+    tile: int,
+    subsampled: bool = True,
+    progress: Progress | None = None,
 ) -> Tensor:
     """The network's output at the image's pixels.
 
@@ -36,6 +42,7 @@ def upsample_tiled(
         depth: (h, w) float32, about 0 to 1, without unknowns.
         rgb: (H, W, 3) uint8. Windows of both are moved to the network's device.
         tile: the longest side of a window, in pixels of the network.
+        subsampled: as in `Axis`: where the depth's pixels lie, if the ratio is f.
         progress: called with the number of windows that are done, and of all.
 
     Returns:
@@ -44,8 +51,8 @@ def upsample_tiled(
     Raises:
         ValueError: `tile` is no longer than what the network reaches.
     """
-    places = _places(network, depth.shape, rgb.shape[:2], tile)
-    total = count_windows(network, depth.shape, rgb.shape[:2], tile=tile)
+    places = _places(network, depth.shape, rgb.shape[:2], tile, subsampled)
+    total = count_windows(network, depth.shape, rgb.shape[:2], tile=tile, subsampled=subsampled)
     # A copy, for it gets hooks. Channels last is a tenth faster on a CPU.
     network = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)
     device = next(network.parameters()).device
@@ -70,13 +77,15 @@ def upsample_tiled(
     return result
 
 
-def count_windows(network: JointUpsampler, low: Sequence[int], size: Sequence[int], *, tile: int) -> int:
+def count_windows(
+    network: JointUpsampler, low: Sequence[int], size: Sequence[int], *, tile: int, subsampled: bool = True
+) -> int:
     """How many windows `upsample_tiled` goes through, all passes counted, from a depth map's height and width to an image's.
 
     Raises:
         ValueError: as `upsample_tiled`.
     """
-    places = len(_places(network, low, size, tile))
+    places = len(_places(network, low, size, tile, subsampled))
     return places if places == 1 else places * (len(_pools(network)) + 1)
 
 
@@ -93,11 +102,13 @@ def reach_of(network: JointUpsampler) -> int:
     return math.ceil(encoder + stages + (decoder + 1) / f)  # 1: the output's pixels may lie between the network's
 
 
-def _places(network: JointUpsampler, low: Sequence[int], size: Sequence[int], tile: int) -> "list[_Place]":
+def _places(
+    network: JointUpsampler, low: Sequence[int], size: Sequence[int], tile: int, subsampled: bool
+) -> "list[_Place]":
     f, reach = network.scale_factor, reach_of(network)
     if tile < f * (2 * reach + 1):
         raise ValueError(f"tile: expected at least {f * (2 * reach + 1)} pixels at {f}x, got {tile}")
-    rows, columns = (Axis(short, length, f) for short, length in zip(low, size, strict=True))
+    rows, columns = (Axis(short, length, f, subsampled) for short, length in zip(low, size, strict=True))
     return [
         _Place(rows, columns, row, column)
         for row in rows.parts(tile // f, reach)

@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ WIDTH = 32
 GUIDE_CHANNELS = 16
 WEIGHTS = Path(__file__).with_name("weights")
 
+Samples = Literal["pac", "middle"]
+
 
 class JointUpsampler(nn.Module):
     """The structure that `DDFUpNet` and `PacJointUpsample` share; see the module.
@@ -38,6 +40,8 @@ class JointUpsampler(nn.Module):
         scale_factor: f, a power of two, at least 2.
         stage: makes a 2x stage, called as `stage(x, guide)` with x (B, 32, p, q) and guide (B, 16, 2*p, 2*q).
         residual: add the bilinear upsampling of the depth to the output.
+        samples: where that takes the depth's pixels to lie: the i-th on pixel i*f + (f-1)//2 of the output ("pac", for that
+            protocol), or in the middle of the f it upsamples to, i*f + (f-1)/2 ("middle", for protocol "bicubic").
 
     Shape:
         depth (B, 1, h, w), about 0 to 1, and rgb (B, 3, H, W), 0 to 1, with h = ceil(H / f) and w = ceil(W / f)
@@ -48,13 +52,18 @@ class JointUpsampler(nn.Module):
         TypeError: another dtype than the network's, without autocast.
     """
 
-    def __init__(self, scale_factor: int, stage: Callable[[], nn.Module], *, residual: bool = False) -> None:
+    def __init__(
+        self, scale_factor: int, stage: Callable[[], nn.Module], *, residual: bool = False, samples: Samples = "pac"
+    ) -> None:
         super().__init__()
         if not isinstance(scale_factor, int) or scale_factor < 2 or scale_factor & (scale_factor - 1):
             raise ValueError(f"scale_factor: expected a power of two of at least 2, got {scale_factor!r}")
+        if samples not in get_args(Samples):
+            raise ValueError(f"samples: expected 'pac' or 'middle', got {samples!r}")
         stages = scale_factor.bit_length() - 1
         self.scale_factor = scale_factor
         self.residual = residual
+        self.samples: Samples = samples
         self.depth_encoder = _convolutions(1, WIDTH, WIDTH, WIDTH)
         self.guidance_encoder = _convolutions(3, WIDTH, WIDTH, GUIDE_CHANNELS * stages)
         self.stages = nn.ModuleList(stage() for _ in range(stages))
@@ -64,7 +73,7 @@ class JointUpsampler(nn.Module):
     @property
     def options(self) -> dict[str, Any]:
         """What the constructor was given, to build the same network anew."""
-        return {"scale_factor": self.scale_factor, "residual": self.residual}
+        return {"scale_factor": self.scale_factor, "residual": self.residual, "samples": self.samples}
 
     def forward(self, depth: Tensor, rgb: Tensor) -> Tensor:
         self._check(depth, rgb)
@@ -76,7 +85,7 @@ class JointUpsampler(nn.Module):
             y = self.relu(stage(y, self.resize(guide, [2 * length for length in y.shape[2:]])))
         y = self.decoder(y)
         if self.residual:
-            y = y + F.interpolate(depth, scale_factor=float(f), mode="bilinear", align_corners=False)
+            y = y + _bilinear(depth, f, self.samples)
         return y[:, :, :height, :width]
 
     def resize(self, guide: Tensor, size: Sequence[int]) -> Tensor:
@@ -114,6 +123,7 @@ class DDFUpNet(JointUpsampler):
     Args:
         scale_factor: f, a power of two, at least 2.
         residual: False is the paper's network. True, ours, predicts what bilinear upsampling of the depth misses.
+        samples: where depth pixels lie, for `residual`; as in `JointUpsampler`.
         kernel_size, heads, combine, backend: of the stages, as in `DDFUp`.
 
     Shape, raises:
@@ -132,6 +142,7 @@ class DDFUpNet(JointUpsampler):
         scale_factor: int = 8,
         *,
         residual: bool = False,
+        samples: Samples = "pac",
         kernel_size: int = 3,
         heads: int = 1,
         combine: Combine = "mul",
@@ -149,7 +160,7 @@ class DDFUpNet(JointUpsampler):
                 backend=backend,
             )
 
-        super().__init__(scale_factor, stage, residual=residual)
+        super().__init__(scale_factor, stage, residual=residual, samples=samples)
         self._stage_options = {"kernel_size": kernel_size, "heads": heads, "combine": combine}
 
     @property
@@ -166,6 +177,7 @@ class PacJointUpsample(JointUpsampler):
     Args:
         scale_factor: f, a power of two, at least 2.
         residual: False is the published network; True as in `DDFUpNet`.
+        samples: as in `DDFUpNet`.
 
     Shape, raises:
         As `JointUpsampler`.
@@ -178,8 +190,11 @@ class PacJointUpsample(JointUpsampler):
         torch.Size([1, 1, 32, 40])
     """
 
-    def __init__(self, scale_factor: int = 8, *, residual: bool = False) -> None:
-        super().__init__(scale_factor, lambda: PacConvTranspose2d(WIDTH, WIDTH, 5, stride=2), residual=residual)
+    def __init__(self, scale_factor: int = 8, *, residual: bool = False, samples: Samples = "pac") -> None:
+        def stage() -> PacConvTranspose2d:
+            return PacConvTranspose2d(WIDTH, WIDTH, 5, stride=2)
+
+        super().__init__(scale_factor, stage, residual=residual, samples=samples)
 
     def resize(self, guide: Tensor, size: Sequence[int]) -> Tensor:
         return F.interpolate(guide, size=tuple(size), mode="bilinear", align_corners=False)
@@ -254,6 +269,17 @@ def save(network: DDFUpNet, path: Path | str, **card: Any) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with whole_or_absent(path) as partial:
         save_file(state, partial, {"format": "pt", "options": json.dumps(network.options), **texts})
+
+
+def _bilinear(depth: Tensor, factor: int, samples: Samples) -> Tensor:
+    """(B, 1, h, w) -> (B, 1, f*h, f*w), between the samples where they lie, and constant beyond the outermost."""
+    if samples == "middle":
+        return F.interpolate(depth, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    # With corners on corners, samples come to lie f pixels apart from pixel 0 on, of which the first is one of the border.
+    size = [(length + 1) * factor + 1 for length in depth.shape[2:]]
+    y = F.interpolate(F.pad(depth, (1, 1, 1, 1), mode="replicate"), size=size, mode="bilinear", align_corners=True)
+    start = factor - (factor - 1) // 2
+    return y[:, :, start : start + factor * depth.shape[2], start : start + factor * depth.shape[3]]
 
 
 def _convolutions(*widths: int) -> nn.Sequential:

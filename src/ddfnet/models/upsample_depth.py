@@ -66,12 +66,12 @@ def upsample_depth(
 
     Returns:
         (H, W), all known, in the depth's unit; array or tensor as `depth`, of its device and floating dtype; float32 for an
-        integer one.
+        integer one. No gradient flows through it.
 
     Raises:
-        TypeError: `depth`, `rgb` or `unknown` of another dtype or kind.
-        ValueError: shapes that are not as described; no known pixel; a ratio above the network's factor; a tile that is too
-            small.
+        TypeError: `depth`, `rgb`, `unknown` or `network` of another dtype or kind.
+        ValueError: shapes that are not as described; no known pixel; a range beyond float64's; a ratio above the network's
+            factor; a tile that is too small.
         FileNotFoundError: no weights ship for the factor.
 
     Example:
@@ -91,9 +91,13 @@ def upsample_depth(
         low = low.double()
     low = low.double().where(~unknown_pixels(low, marks.tolist()), torch.nan)
     known = low[~low.isnan()]
+    if network is not None:
+        _check_network(network)
     if not known.numel():
         named = ", ".join(["NaN", "inf", *(f"{mark:.10g}" for mark in marks)])
         raise ValueError(f"depth: expected at least one known pixel, got only unknown ones: {named} or 0")
+    if not math.isfinite(float(known.max()) - float(known.min())):
+        raise ValueError(f"depth: expected a range that float64 holds, got {known.min():.6g} to {known.max():.6g}")
     dtype = known_depth.dtype if known_depth.is_floating_point() else torch.float32
     size = image.shape[:2]
     if low.shape == size:
@@ -161,8 +165,9 @@ def _upsample(low: Tensor, steps: Sequence[_Step], dtype: torch.dtype, tile: int
     least, greatest = inlier_range(low[~low.isnan()])
     far_off = (low < least) | (low > greatest)
     windows, size = 0, low.shape
+    subsampled = len(steps) == 1
     for network, image in steps:
-        windows += count_windows(network, size, image.shape[:2], tile=tile)
+        windows += count_windows(network, size, image.shape[:2], tile=tile, subsampled=subsampled)
         size = image.shape[:2]
     runs = (least < greatest) + bool(far_off.any())
     done = itertools.count(1)
@@ -175,7 +180,7 @@ def _upsample(low: Tensor, steps: Sequence[_Step], dtype: torch.dtype, tile: int
         """In 0 to 1, from a map whose known values are `least` to `least + span`."""
         upsampled = fill_unknown((known - least) / span).float()
         for network, image in steps:
-            upsampled = upsample_tiled(network, upsampled, image, tile=tile, progress=tell)
+            upsampled = upsample_tiled(network, upsampled, image, tile=tile, subsampled=subsampled, progress=tell)
         return upsampled.clamp_(0, 1).to(dtype)
 
     if least == greatest:
@@ -194,21 +199,25 @@ def _upsample(low: Tensor, steps: Sequence[_Step], dtype: torch.dtype, tile: int
 def _lay_over(result: Tensor, far_off: Tensor, where: Tensor, factor: int) -> None:
     """Lays far-off values over a map (H, W) of the others, in place.
 
-    What the networks are unsure of to a quarter of the step is none: they leave soft traces of such a step far from it.
-    Whatever they say, a pixel is far off only where one of the four depth pixels around it is, and none is so where all are.
+    What the networks are unsure of to a quarter of the step is none: they leave soft traces of such a step far from it. A
+    single value, which is likely a mark, is not mixed with the others: a pixel has it or has not. Whatever the networks
+    say, a pixel is far off only where one of the four depth pixels around it is, and none is so where all are.
 
     Args:
         far_off: (h, w) the values, NaN where there is none.
         where: (H, W) on result's device, from 0, where a pixel is none of them, to 1.
         factor: of the networks.
     """
+    values = far_off[~far_off.isnan()]
+    one = bool(values.min() == values.max())
     filled, there = fill_unknown(far_off).to(result), (~far_off.isnan()).to(result)
     axes = (Axis(low, length, factor) for low, length in zip(far_off.shape, result.shape, strict=True))
     rows, columns = (axis.depth_positions(0, axis.length) for axis in axes)
     for top in range(0, len(result), STRIP):
         strip = slice(top, top + STRIP)
         some, others = (interpolate(share, rows[strip], columns) > 0 for share in (there, 1 - there))
-        share = (2 * where[strip] - 0.5).clamp_(0, 1).where(some, 0).where(others, 1)
+        share = (2 * where[strip] - 0.5).clamp_(0, 1)
+        share = (share.round() if one else share).where(some, 0).where(others, 1)
         result[strip].lerp_(interpolate(filled, rows[strip], columns), share)
 
 
@@ -228,12 +237,22 @@ def _as_tensor(name: str, values: Tensor | NDArray[Any]) -> Tensor:
     if not isinstance(values, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array or a tensor, got {type(values).__name__}")
     if np.ma.isMaskedArray(values):
-        floats = values if values.dtype.kind == "f" else values.astype(np.float32)
-        values = np.where(np.ma.getmaskarray(values), floats.dtype.type(np.nan), np.ma.getdata(floats))
+        if name == "depth":
+            floats = values if values.dtype.kind == "f" else values.astype(np.float32)
+            values = np.where(np.ma.getmaskarray(values), floats.dtype.type(np.nan), np.ma.getdata(floats))
+        values = np.ma.getdata(values)
     if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
         raise TypeError(f"{name}: expected a floating or integer dtype, got {values.dtype}")
     # PyTorch takes neither another machine's byte order nor negative strides, and warns of what is read-only.
     return torch.from_numpy(np.require(values, values.dtype.newbyteorder("="), ["C", "W"]))
+
+
+def _check_network(network: Any) -> None:
+    if not isinstance(network, JointUpsampler):
+        raise TypeError(f"network: expected a DDFUpNet or PacJointUpsample, got {type(network).__name__}")
+    dtype = next(network.parameters()).dtype
+    if dtype != torch.float32:
+        raise TypeError(f"network: expected weights in float32, got {dtype}")
 
 
 def _check(depth: Tensor, rgb: Tensor) -> None:

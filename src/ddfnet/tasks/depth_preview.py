@@ -64,6 +64,9 @@ def draw_preview(
     known = depth[np.isfinite(depth)]
     least, greatest = inlier_range(torch.from_numpy(known).double())
     beyond = ("neither", "min", "max", "both")[int(known.min() < least) + 2 * int(known.max() > greatest)]
+    if least == greatest:  # a colour bar of no length would be widened, by itself alone
+        margin = 0.1 * abs(least) or 1.0
+        least, greatest = least - margin, greatest + margin
     scale: dict[str, Any] = {"vmin": least, "vmax": greatest, "cmap": "turbo"}
     h, w = depth.shape
     _show(axes[0, 1], depth, f"input, {h}x{w}", **scale)

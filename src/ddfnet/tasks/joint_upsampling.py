@@ -14,7 +14,15 @@ from torchmetrics import MeanMetric
 
 from ddfnet.data.depth_protocols import Normalisation, low_resolution, protocol_of
 from ddfnet.models.complexity import complexity
-from ddfnet.models.joint_upsampling import GUIDE_CHANNELS, DDFUpNet, JointUpsampler, PacJointUpsample, save
+from ddfnet.models.joint_upsampling import (
+    GUIDE_CHANNELS,
+    DDFUpNet,
+    JointUpsampler,
+    PacJointUpsample,
+    load,
+    pretrained,
+    save,
+)
 from ddfnet.nn.filter_norm import FilterNorm
 from ddfnet.nn.pac import PacConvTranspose2d
 from ddfnet.ops.fill_unknown import fill_unknown
@@ -38,8 +46,8 @@ class JointUpsampling(lightning.LightningModule):
         network_args: further arguments of the network, such as `{residual: true}`.
         protocol: how the low resolution is made, "pac" or "bicubic"; see `ddfnet.data.depth_protocols`.
         loss: of the known pixels of a crop: "mse", or "l1".
-        start: folder of a run of the same network, at the same factor or half of it, whose best weights this one begins
-            with, see `begin_with`.
+        start: what this run begins with, of the same network at the same factor or half of it, see `begin_with`: the best
+            weights of a run, by its folder; a .safetensors file of a DDFUpNet; or "pretrained", those that ship.
         init: "default", or "he": weights such that a stage keeps the variance of what it is given, see `initialise`.
         optimizer: "adam" or "adamw".
         lr: the highest learning rate.
@@ -88,7 +96,8 @@ class JointUpsampling(lightning.LightningModule):
         if options["choose"] == "best" and not data.splits.held_out:
             raise ValueError("choose: expected 'last' where images that validate are trained on, got 'best'")
         try:
-            network = NETWORKS[options["network"]](factor, **(options["network_args"] or {}))
+            samples = "pac" if options["protocol"] == "pac" else "middle"
+            network = NETWORKS[options["network"]](factor, **{"samples": samples, **(options["network_args"] or {})})
         except TypeError as error:
             raise ValueError(f"network_args: {error}") from None
         if data.augmentation.crop % factor:
@@ -111,7 +120,7 @@ class JointUpsampling(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         if self.hparams["start"] is not None and self.trainer.ckpt_path is None:  # nor is a resumed run begun anew
-            begin_with(self.network, Path(self.hparams["start"]) / "best.ckpt")
+            begin_with(self.network, self.hparams["start"])
 
     def describe(self, data: JointUpsamplingData) -> dict[str, Any]:
         """What the summary of a run says of the network and its data. FLOPs are those of one validation image."""
@@ -252,15 +261,17 @@ def initialise(network: JointUpsampler) -> None:
 
 
 @torch.no_grad()
-def begin_with(network: JointUpsampler, path: Path) -> None:
+def begin_with(network: JointUpsampler, start: str | Path) -> None:
     """Gives `network` the weights of the same one, or of one of half its factor with its coarsest stage twice.
 
+    Args:
+        start: folder of a run, a .safetensors file, or "pretrained": weights that ship, of its factor or half of it.
+
     Raises:
-        FileNotFoundError: no such checkpoint.
+        FileNotFoundError: no such checkpoint or file.
         ValueError: the weights are not those of such a network.
     """
-    saved = load_checkpoint(path)["state_dict"]
-    found = {name.removeprefix("network."): value for name, value in saved.items()}
+    found = _weights(start, network.scale_factor)
     begun = found
     if not any(name.startswith(f"stages.{len(network.stages) - 1}.") for name in found):
         last = f"guidance_encoder.{len(network.guidance_encoder) - 1}."
@@ -276,8 +287,21 @@ def begin_with(network: JointUpsampler, path: Path) -> None:
     except RuntimeError as error:
         told, factor = str(error).splitlines()[-1].strip(), network.scale_factor
         raise ValueError(
-            f"start: expected the weights of the same network at {factor}x or {factor // 2}x, got {path} ({told})"
+            f"start: expected the weights of the same network at {factor}x or {factor // 2}x, got {start} ({told})"
         ) from None
+
+
+def _weights(start: str | Path, factor: int) -> dict[str, Tensor]:
+    if start == "pretrained":
+        try:
+            return pretrained(factor).state_dict()
+        except FileNotFoundError:
+            return pretrained(factor // 2).state_dict()
+    path = Path(start)
+    if path.suffix == ".safetensors":
+        return load(path).state_dict()
+    saved = load_checkpoint(path / "best.ckpt")["state_dict"]
+    return {name.removeprefix("network."): value for name, value in saved.items()}
 
 
 def upsample(network: JointUpsampler, low: Tensor, rgb: Tensor) -> Tensor:
