@@ -59,7 +59,15 @@ def classification() -> str:
 
 
 def op() -> str:
-    rows = read("cpu_op.csv")
+    return against_depthwise("cpu_op.csv")
+
+
+def op_avx2() -> str:
+    return against_depthwise("cpu_op_avx2.csv")
+
+
+def against_depthwise(file: str) -> str:
+    rows = read(file)
     return table(
         ("batch x channels x height x width", "NCHW", "channels_last"),
         ([case, *(ratios(rows, case, layout) for layout in LAYOUTS)] for case in cases(rows, "ddf")),
@@ -264,6 +272,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     for function in (
         classification,
         op,
+        op_avx2,
         table_2,
         up,
         resnet50,
