@@ -140,7 +140,7 @@ def _notes(depth: "DepthMap", named: Sequence[float]) -> Iterator[str]:
     elif known.min() == known.max() and (known[0] < 0 or known[0] == np.iinfo(np.uint16).max):
         yield f"{_number(known[0])} in all known pixels, taken as it is{advice}"
     else:
-        for value in (known.min(), known.max()):
+        for value in (float(known.min()), float(known.max())):
             rest = known[known != value]
             apart = min(abs(float(rest.min()) - value), abs(float(rest.max()) - value)) if rest.size else 0.0
             if 2 * rest.size < known.size and rest.size and apart >= FAR * (float(rest.max()) - float(rest.min())):

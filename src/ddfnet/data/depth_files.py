@@ -59,9 +59,7 @@ def read_depth(path: Path | str, *, unknown: Sequence[float] = ()) -> DepthMap:
     """
     path = Path(path)
     kind = _kind(path)
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise FileNotFoundError(f"{path}: expected a depth map, found {found}")
+    _check_file(path, "a depth map")
     reader = {"png16": _read_png, "tiff": _read_tiff, "npy": _read_npy}[kind]
     numbers = reader(path)
     shape = numbers.shape
@@ -128,10 +126,14 @@ def read_rgb(path: Path | str) -> NDArray[np.uint8]:
         ValueError: it is no image, is truncated, or has more than 16 bits a channel.
     """
     path = Path(path)
+    _check_file(path, "a photograph")
+    return np.array(decode_rgb(path))
+
+
+def _check_file(path: Path, expected: str) -> None:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
-        raise FileNotFoundError(f"{path}: expected a photograph, found {found}")
-    return np.array(decode_rgb(path))
+        raise FileNotFoundError(f"{path}: expected {expected}, found {found}")
 
 
 def _kind(path: Path) -> Kind:
