@@ -132,10 +132,9 @@ class DDF(nn.Module):
     def _runs_as_one(self, x: Tensor) -> bool:
         """Whether the branches can be one call in place of a call of each of their modules."""
         return (
-            (self.backend == "triton" or (self.backend == "auto" and x.device.type != "cpu"))
-            and self.norm == "filter"
+            self.norm == "filter"
             and self.affine == "released"
-            and unsupported(x, self.kernel_size, self.heads) is None
+            and unsupported(x, self.kernel_size, self.heads, self.backend) is None
             and is_plain(self.spatial_branch)
             and is_plain(self.channel_branch)
         )

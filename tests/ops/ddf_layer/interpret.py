@@ -24,12 +24,13 @@ import ddfnet
 from ddfnet.nn.branches import channel_parameters, spatial_parameters
 from ddfnet.ops.ddf_layer import api, triton_kernels
 
+BACKEND = "triton" if os.environ.get("TRITON_INTERPRET") == "1" else "auto"  # the checks serve other tests too
 PLANE, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 
 
 def layer_of(channels: int, branches: str = "both", **options: int) -> ddfnet.DDF:
     torch.manual_seed(1)
-    layer = ddfnet.DDF(channels, squeeze_ratio=0.8, branches=branches, backend="triton", **options)
+    layer = ddfnet.DDF(channels, squeeze_ratio=0.8, branches=branches, backend=BACKEND, **options)
     for bias in (each for name, each in layer.named_parameters() if name.endswith("bias")):
         torch.nn.init.normal_(bias)
     return layer
@@ -49,7 +50,7 @@ def by_modules(layer: ddfnet.DDF) -> ddfnet.DDF:
         heads=layer.heads,
         squeeze_ratio=layer.squeeze_ratio,
         branches=layer.branches,
-        backend="triton",
+        backend=BACKEND,
     )
     twin.load_state_dict(layer.state_dict())
     twin.to(next(layer.parameters()).device)
@@ -146,7 +147,7 @@ def layer_is_prediction_and_ddf() -> None:
         if twice:
             filters = [t.detach().requires_grad_() for t in layer.filters(x)]
             leaf = x.detach().requires_grad_()
-            y = ddfnet.ddf(leaf, *filters, backend="triton")
+            y = ddfnet.ddf(leaf, *filters, backend=BACKEND)
             grad_x, *cotangents = torch.autograd.grad(y.sum(), [leaf, *filters])
             grads = torch.autograd.grad(layer.filters(x), [x, *layer.parameters()], cotangents)
             results.append((y, grad_x + grads[0], *grads[1:]))

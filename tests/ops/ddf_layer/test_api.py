@@ -14,7 +14,7 @@ from ddfnet.ops.ddf_layer.api import predict_filters, unsupported
 
 def layer_of(**options: Any) -> ddfnet.DDF:
     torch.manual_seed(0)
-    return ddfnet.DDF(6, squeeze_ratio=0.8, **options)
+    return ddfnet.DDF(6, squeeze_ratio=0.8, backend="torch", **options)
 
 
 @pytest.mark.parametrize("branches", ["both", "spatial", "channel"])
@@ -27,7 +27,7 @@ def test_is_what_the_modules_compute(options: dict[str, int], branches: Any) -> 
     inputs, results = [x, *layer.parameters()], []
     rest = {"kernel_size": layer.kernel_size, "stride": layer.stride, "heads": layer.heads}
     parameters = spatial_parameters(layer.spatial_branch), channel_parameters(layer.channel_branch)
-    for filters in (predict_filters(x, *parameters, **rest), layer.filters(x)):
+    for filters in (api._reference(x, *parameters, *rest.values()), layer.filters(x)):
         assert [t is None for t in filters] == [branches == "spatial", branches == "channel"]
         there = [t for t in filters if t is not None]
         results.append((*there, *torch.autograd.grad([t.sin().sum() for t in there], inputs)))
@@ -56,9 +56,14 @@ def test_bounds_are_of_the_same_function() -> None:
 
 def test_where_the_kernels_run() -> None:
     x = torch.empty(1, 4, 2, 2)
-    assert "CUDA" in str(unsupported(x, 3, 1))
-    assert "float64" in str(unsupported(x.double(), 3, 1))
-    assert "too many" in str(unsupported(x, 3, 9))
+    assert unsupported(x, 3, 1) is unsupported(x, 3, 1, "auto") is unsupported(x, 3, 1, "numba") is None
+    assert "backend='triton'" in str(unsupported(x, 3, 1, "triton"))
+    assert "backend='torch'" in str(unsupported(x, 3, 1, "torch"))
+    assert "floats" in str(unsupported(x.int(), 3, 1))
+    elsewhere = torch.empty(1, 4, 2, 2, device="meta")
+    assert "CUDA" in str(unsupported(elsewhere, 3, 1))
+    assert "float64" in str(unsupported(elsewhere.double(), 3, 1))
+    assert "too many" in str(unsupported(elsewhere, 3, 9))
     seen = []
     torch.func.vmap(lambda x: seen.append(unsupported(x, 3, 1)) or x)(x)
     assert "reference" in str(seen[0])

@@ -111,14 +111,18 @@ class Call(NamedTuple):
     grad_plane: int
 
 
-RECORD = from_dtype(np.dtype([(name, np.int64) for name in Call._fields]))
-SIGNATURE = types.void(types.CPointer(RECORD))
 _OPTIONS = {"error_model": "numpy"}  # no check of divisors: none is ever 0
 
 
-def compile_kernel(kernel: Callable[..., None]) -> Any:
-    """Compiles a kernel or takes it from numba's cache on disk, beside the source or, as numba does, in the user's cache."""
+def compile_kernel(kernel: Callable[..., None], call: type[tuple[Any, ...]] = Call) -> Any:
+    """Compiles a kernel or takes it from numba's cache on disk, beside the source or, as numba does, in the user's cache.
+
+    Args:
+        call: the named tuple of int64 numbers whose address the kernel is given.
+    """
+    record = from_dtype(np.dtype([(name, np.int64) for name in call._fields]))  # type: ignore[attr-defined, arg-type]
+    signature = types.void(types.CPointer(record))
     try:
-        return numba.cfunc(SIGNATURE, cache=True, **_OPTIONS)(kernel)
+        return numba.cfunc(signature, cache=True, **_OPTIONS)(kernel)
     except (RuntimeError, OSError):  # no folder to write to, a full disk
-        return numba.cfunc(SIGNATURE, **_OPTIONS)(kernel)
+        return numba.cfunc(signature, **_OPTIONS)(kernel)

@@ -38,7 +38,7 @@ from ddfnet.ops.ddf.numba_vectors import (
 _cgutils: Any = cgutils  # not typed
 
 
-def _emits(function: Callable[..., Any]) -> Any:
+def emits(function: Callable[..., Any]) -> Any:
     """The intrinsic that `function(builder, ...)` emits: its `int` parameters are literals, the others run-time values.
 
     Run-time integers are int64; other numbers, the result's too, are of the computing type of the first parameter.
@@ -80,19 +80,19 @@ def _number(literals: list[int]) -> Any:
     return types.float64 if compute_code(literals[0]) == FLOAT64 else types.float32
 
 
-def _constant(number: int) -> Any:
+def constant(number: int) -> Any:
     return ir.Constant(INT64, number)
 
 
-def _scaled(b: Any, index: Any, size: int) -> Any:
-    return b.mul(index, _constant(size))
+def scaled(b: Any, index: Any, size: int) -> Any:
+    return b.mul(index, constant(size))
 
 
 def _entry(b: Any, table: Any, index: int) -> Any:
-    return load(b, b.add(table, _constant(8 * index)), INT64)
+    return load(b, b.add(table, constant(8 * index)), INT64)
 
 
-@_emits
+@emits
 def weighted_sum(
     b: Any,
     code: int,
@@ -118,20 +118,20 @@ def weighted_sum(
     size, computed = BYTES[code], BYTES[compute_code(code)]
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
-        loop = Loop(b, _constant(0), taps, 1, [lanes.zero() for _ in indices])
-        entry = _scaled(b, loop.index, 8)
+        loop = Loop(b, constant(0), taps, 1, [lanes.zero() for _ in indices])
+        entry = scaled(b, loop.index, 8)
         source = b.add(load(b, b.add(sources, entry), INT64), offset)
-        scalar = lanes.broadcast(b.add(scalars, _scaled(b, loop.index, computed))) if has_scalar else None
+        scalar = lanes.broadcast(b.add(scalars, scaled(b, loop.index, computed))) if has_scalar else None
         vector_base = b.add(load(b, b.add(vectors, entry), INT64), vector_offset) if has_vector else None
         totals = []
         for index, total in zip(indices, loop.carried, strict=True):
-            x = lanes.load(b.add(source, _scaled(b, index, size)), code)
+            x = lanes.load(b.add(source, scaled(b, index, size)), code)
             vector = None
             if has_vector:
-                vector = lanes.load(b.add(vector_base, _scaled(b, index, computed)), compute_code(code))
+                vector = lanes.load(b.add(vector_base, scaled(b, index, computed)), compute_code(code))
             totals.append(lanes.multiply_add(lanes.combine(scalar, vector, combine), x, total))
         for index, total in zip(indices, loop.close(totals), strict=True):
-            lanes.store(total, b.add(out, _scaled(b, index, size)), code)
+            lanes.store(total, b.add(out, scaled(b, index, size)), code)
         return []
 
     lane_loops(b, code, count, 4, [], body)
@@ -159,7 +159,7 @@ class _Tile:
         return range(self.slots - self.width + margin, self.slots - margin)
 
 
-@_emits
+@emits
 def weighted_sum_tile(
     b: Any,
     code: int,
@@ -193,12 +193,12 @@ def weighted_sum_tile(
     size, computed = BYTES[code], BYTES[compute_code(code)]
     tile = _Tile(k, k, items, step)
     bases = [b.add(_entry(b, sources, slot), offset) for slot in range(tile.slots)]
-    filters = [b.add(vectors, b.mul(vector_pitch, _constant(t))) for t in range(tile.taps)] if has_vector else []
+    filters = [b.add(vectors, b.mul(vector_pitch, constant(t))) for t in range(tile.taps)] if has_vector else []
     places = [_entry(b, outs, item) for item in range(items)]
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         (index,) = indices
-        at, at_computed = _scaled(b, index, size), _scaled(b, index, computed)
+        at, at_computed = scaled(b, index, size), scaled(b, index, computed)
         loaded: dict[int, Any] = {}
         totals = [lanes.zero()] * items
         if prefetches:
@@ -212,7 +212,7 @@ def weighted_sum_tile(
                 slot = tile.slot(item, t)
                 if slot not in loaded:
                     loaded[slot] = lanes.load(b.add(bases[slot], at), code)
-                place = b.add(scalars, _constant((item * tile.taps + t) * computed))
+                place = b.add(scalars, constant((item * tile.taps + t) * computed))
                 scalar = lanes.broadcast(place) if has_scalar else None
                 weight = lanes.combine(scalar, vector, combine)
                 totals[item] = lanes.multiply_add(weight, loaded[slot], totals[item])
@@ -223,7 +223,7 @@ def weighted_sum_tile(
     lane_loops(b, code, count, 1, [], body)
 
 
-@_emits
+@emits
 def filter_gradients_tile(
     b: Any,
     code: int,
@@ -263,11 +263,11 @@ def filter_gradients_tile(
     grad_bases = [_entry(b, grad_outputs, item) for item in range(items)]
 
     def scalar_at(table: Any, item: int, t: int) -> Any:
-        return b.add(b.add(table, b.mul(scalar_pitch, _constant(item))), _constant(t * computed))
+        return b.add(b.add(table, b.mul(scalar_pitch, constant(item))), constant(t * computed))
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         (index,) = indices
-        at, at_computed = _scaled(b, index, size), _scaled(b, index, computed)
+        at, at_computed = scaled(b, index, size), scaled(b, index, computed)
         sums = list(carried)
         loaded: dict[int, Any] = {}
         grads = [lanes.load(b.add(grad_bases[item], at), code) for item in range(items)]
@@ -278,10 +278,10 @@ def filter_gradients_tile(
                 prefetch(b, b.add(b.add(bases[slot], at), source_ahead), False)
         for t in range(tile.taps):
             if needs_vector:
-                place = b.add(b.add(grad_vectors, b.mul(grad_pitch, _constant(t))), at_computed)
+                place = b.add(b.add(grad_vectors, b.mul(grad_pitch, constant(t))), at_computed)
                 total = lanes.load(place, compute_code(code))
             if needs_scalar and both:
-                vector_place = b.add(b.add(vectors, b.mul(vector_pitch, _constant(t))), at_computed)
+                vector_place = b.add(b.add(vectors, b.mul(vector_pitch, constant(t))), at_computed)
                 vector = lanes.load(vector_place, compute_code(code))
             for item in range(items):
                 slot = tile.slot(item, t)
@@ -308,7 +308,7 @@ def filter_gradients_tile(
         b.store(b.fadd(b.load(place), lanes.horizontal_sum(total)), place)
 
 
-@_emits
+@emits
 def copy_rows(
     b: Any, code: int, out_code: int, source: Any, pitch: Any, out: Any, out_pitch: Any, rows: Any, count: Any
 ) -> None:
@@ -316,22 +316,22 @@ def copy_rows(
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         for index in indices:
-            value = lanes.load(b.add(from_row, _scaled(b, index, BYTES[code])), code)
-            lanes.store(value, b.add(to_row, _scaled(b, index, BYTES[out_code])), out_code)
+            value = lanes.load(b.add(from_row, scaled(b, index, BYTES[code])), code)
+            lanes.store(value, b.add(to_row, scaled(b, index, BYTES[out_code])), out_code)
         return []
 
-    row = Loop(b, _constant(0), rows, 1, [])
+    row = Loop(b, constant(0), rows, 1, [])
     from_row, to_row = b.add(source, b.mul(row.index, pitch)), b.add(out, b.mul(row.index, out_pitch))
     lane_loops(b, code, count, 1, [], body)
     row.close([])
 
 
-@_emits
+@emits
 def add_lanes(b: Any, code: int, source: Any, out: Any, count: Any) -> None:
     """out[lane] += source[lane]."""
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
-        at = _scaled(b, indices[0], BYTES[code])
+        at = scaled(b, indices[0], BYTES[code])
         place = b.add(out, at)
         lanes.store(lanes.add(lanes.load(place, code), lanes.load(b.add(source, at), code)), place, code)
         return []
@@ -339,7 +339,7 @@ def add_lanes(b: Any, code: int, source: Any, out: Any, count: Any) -> None:
     lane_loops(b, code, count, 1, [], body)
 
 
-@_emits
+@emits
 def transpose(
     b: Any, code: int, out_code: int, source: Any, pitch: Any, out: Any, out_pitch: Any, rows: Any, columns: Any
 ) -> None:
@@ -364,28 +364,28 @@ def _emit_transpose(
     b: Any, code: int, out_code: int, source: Any, pitch: Any, out: Any, out_pitch: Any, rows: Any, columns: Any
 ) -> None:
     lanes = VECTOR_BYTES // BYTES[compute_code(code)]
-    row = Loop(b, _constant(0), rows, lanes, [])
-    column = Loop(b, _constant(0), columns, lanes, [])
+    row = Loop(b, constant(0), rows, lanes, [])
+    column = Loop(b, constant(0), columns, lanes, [])
     rows_left, columns_left = b.sub(rows, row.index), b.sub(columns, column.index)
-    full = b.and_(b.icmp_signed(">=", rows_left, _constant(lanes)), b.icmp_signed(">=", columns_left, _constant(lanes)))
-    first = b.add(b.add(source, b.mul(row.index, pitch)), _scaled(b, column.index, BYTES[code]))
-    to = b.add(b.add(out, b.mul(column.index, out_pitch)), _scaled(b, row.index, BYTES[out_code]))
+    full = b.and_(b.icmp_signed(">=", rows_left, constant(lanes)), b.icmp_signed(">=", columns_left, constant(lanes)))
+    first = b.add(b.add(source, b.mul(row.index, pitch)), scaled(b, column.index, BYTES[code]))
+    to = b.add(b.add(out, b.mul(column.index, out_pitch)), scaled(b, row.index, BYTES[out_code]))
     with b.if_else(full) as (then, otherwise):
         with then:
             whole = Lanes(b, code, lanes)
-            block = [whole.load(b.add(first, b.mul(pitch, _constant(i))), code) for i in range(lanes)]
+            block = [whole.load(b.add(first, b.mul(pitch, constant(i))), code) for i in range(lanes)]
             for i, vector in enumerate(_transposed(b, block, lanes)):
-                whole.store(vector, b.add(to, b.mul(out_pitch, _constant(i))), out_code)
+                whole.store(vector, b.add(to, b.mul(out_pitch, constant(i))), out_code)
         with otherwise:
             within, across = Lanes(b, code, lanes, columns_left), Lanes(b, code, lanes, rows_left)
             block = []
             for i in range(lanes):  # the last row again for those that are not there
-                last = b.icmp_signed("<", rows_left, _constant(i + 1))
-                at = b.select(last, b.sub(rows_left, _constant(1)), _constant(i))
+                last = b.icmp_signed("<", rows_left, constant(i + 1))
+                at = b.select(last, b.sub(rows_left, constant(1)), constant(i))
                 block.append(within.load(b.add(first, b.mul(pitch, at)), code))
             for i, vector in enumerate(_transposed(b, block, lanes)):
-                with b.if_then(b.icmp_signed(">", columns_left, _constant(i))):
-                    across.store(vector, b.add(to, b.mul(out_pitch, _constant(i))), out_code)
+                with b.if_then(b.icmp_signed(">", columns_left, constant(i))):
+                    across.store(vector, b.add(to, b.mul(out_pitch, constant(i))), out_code)
     column.close([])
     row.close([])
 
@@ -406,37 +406,37 @@ def _transposed(b: Any, block: list[Any], lanes: int) -> list[Any]:
     return block
 
 
-@_emits
+@emits
 def fill_zero(b: Any, address: Any, size: Any) -> None:
     """Zeroes `size` bytes."""
     _cgutils.memset(b, b.inttoptr(address, ir.IntType(8).as_pointer()), size, 0)
 
 
-@_emits
+@emits
 def read(b: Any, code: int, address: Any) -> float:
     """The element of code `code` at `address`, as a number of the computing type."""
     return b.extract_element(Lanes(b, code, 1).load(address, code), ir.Constant(INT32, 0))
 
 
-@_emits
+@emits
 def write(b: Any, code: int, address: Any, value: Any) -> None:
     """Writes a number of the computing type as an element of code `code`."""
     Lanes(b, code, 1).store(Lanes(b, code, 1).all_lanes(value), address, code)
 
 
-@_emits
+@emits
 def read_address(b: Any, address: Any) -> int:
     """Reads an entry of a table of addresses."""
     return load(b, address, INT64)
 
 
-@_emits
+@emits
 def take_next(b: Any, address: Any) -> int:
     """The int64 at `address`, which grows by one: a different one for every thread that asks."""
-    return b.atomic_rmw("add", b.inttoptr(address, INT64.as_pointer()), _constant(1), "monotonic")
+    return b.atomic_rmw("add", b.inttoptr(address, INT64.as_pointer()), constant(1), "monotonic")
 
 
-@_emits
+@emits
 def write_address(b: Any, address: Any, value: Any) -> None:
     """Writes an int64, an entry of a table of addresses."""
     b.store(value, b.inttoptr(address, INT64.as_pointer()))

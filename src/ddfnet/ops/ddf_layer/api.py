@@ -1,6 +1,6 @@
 """`predict_filters`: the filters of a DDF layer from its input, and the registered op behind it.
 
-    predict_filters --> torch.ops.ddfnet.ddf_filters: three launches, x read once; where the kernels run
+    predict_filters --> torch.ops.ddfnet.ddf_filters: three launches, or two on the CPU, x read once; where the kernels run
                     --> reference.py, under ordinary autograd; everywhere else
 
 Backward, the derivative of the normalisation is a kernel (`torch.ops.ddfnet.filter_norm_backward`); what is left are matrix
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from ddfnet.ops.ddf import flops, transforms
-from ddfnet.ops.ddf_layer import triton_kernels
+from ddfnet.ops.ddf.api import Backend
+from ddfnet.ops.ddf.triton_kernels import unsupported_device
+from ddfnet.ops.ddf_layer import numba_kernels, triton_kernels
+from ddfnet.ops.ddf_layer.outputs import Options, Outputs, outputs
 from ddfnet.ops.ddf_layer.reference import channel_filters_reference, spatial_filters_reference
-from ddfnet.ops.ddf_layer.triton_kernels import Options, Outputs
 
 
 class SpatialBranch(NamedTuple):
@@ -81,11 +83,27 @@ def predict_filters(
     return out[0] if channel else None, out[1] if spatial else None
 
 
-def unsupported(x: Tensor, kernel_size: int, heads: int) -> str | None:
-    """Why the kernels can't predict filters from `x`, or None."""
+def unsupported(x: Tensor, kernel_size: int, heads: int, backend: Backend | None = None) -> str | None:
+    """Why no kernels, or none of a `backend` as `ddfnet.ddf` takes it, can predict filters from `x`, or None."""
     if transforms.needs_reference() or transforms.is_transformed():
         return "ONNX, torch.func transforms and forward-mode derivatives go through the reference"
-    return triton_kernels.unsupported(x, kernel_size, heads)
+    triton = _is_for_triton(x)
+    if backend not in (None, "triton" if triton else "numba") and (
+        backend != "auto" or (triton and x.device.type == "cpu")
+    ):
+        return f"backend={backend!r} has no kernels for it on {x.device.type}"
+    if triton:
+        return triton_kernels.unsupported(x, kernel_size, heads)
+    if torch.compiler.is_compiling():
+        return "compiled for the CPU, the reference is made into kernels"
+    return numba_kernels.unsupported(x)
+
+
+def _is_for_triton(x: Tensor) -> bool:
+    """Whether Triton's kernels serve x's device: all but the CPU, and that too where its interpreter is on."""
+    if x.device.type != "cpu":
+        return True
+    return not torch.compiler.is_compiling() and unsupported_device(x) is None
 
 
 def _check(
@@ -153,7 +171,8 @@ _LIBRARY.define(
 
 def _forward(x: Tensor, *args: Any) -> Outputs:
     spatial, channel = args[:2], args[2:7]
-    return triton_kernels.predict(
+    kernels = triton_kernels if _is_for_triton(x) else numba_kernels
+    return kernels.predict(
         x, None if spatial[0] is None else spatial, None if channel[0] is None else channel, Options(*args[7:])
     )
 
@@ -161,7 +180,14 @@ def _forward(x: Tensor, *args: Any) -> Outputs:
 def _forward_fake(x: Tensor, *args: Any) -> Outputs:
     spatial, squeeze, channel, options = args[0], args[2], args[4], Options(*args[7:])
     squeezed, filters = (None, 0) if squeeze is None else (squeeze.shape[0], channel.shape[0] // options.taps)
-    return triton_kernels.outputs(x, spatial is not None, squeezed, filters, options)
+    return outputs(x, spatial is not None, squeezed, filters, options)
+
+
+def _norm_backward(
+    grad: Tensor, unit: Tensor, std: Tensor, scale: Tensor | None, fixed_scale: float
+) -> tuple[Tensor, Tensor]:
+    kernels = triton_kernels if _is_for_triton(grad) else numba_kernels
+    return kernels.norm_backward(grad, unit, std, scale, fixed_scale)
 
 
 def _norm_backward_fake(
@@ -295,7 +321,7 @@ def _flops(
 
 
 _LIBRARY.impl("ddf_filters", _forward, "CompositeExplicitAutograd")
-_LIBRARY.impl("filter_norm_backward", triton_kernels.norm_backward, "CompositeExplicitAutograd")
+_LIBRARY.impl("filter_norm_backward", _norm_backward, "CompositeExplicitAutograd")
 torch.library.register_fake("ddfnet::ddf_filters", _forward_fake, lib=_LIBRARY)
 torch.library.register_fake("ddfnet::filter_norm_backward", _norm_backward_fake, lib=_LIBRARY)
 torch.library.register_autograd("ddfnet::ddf_filters", _gradient, setup_context=_save, lib=_LIBRARY)

@@ -7,14 +7,14 @@ rule, launches are planned once, and sums over tiles are taken in one order, so 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ddfnet.ops.ddf import triton_kernels
-from ddfnet.ops.ddf.checks import memory_format_of
 from ddfnet.ops.ddf.triton_kernels import _Launch
+from ddfnet.ops.ddf_layer.outputs import Options, Outputs, outputs
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # float64 has no matrix instructions everywhere
 
@@ -23,31 +23,6 @@ _MOST_LANES = 128  # of a pixel's spatial filters
 _PROGRAMS = 512  # that give each multiprocessor of a large GPU a few
 _NORM_BLOCK = 128
 _LEAST_WIDE = 2**31  # offsets within a sample that pass 32 bits
-
-
-class Options(NamedTuple):
-    """What the tensors do not say."""
-
-    spatial_scale: float
-    kernel_size: int  # k
-    stride: int  # s, of the spatial branch
-    heads: int  # G
-
-    @property
-    def taps(self) -> int:
-        return self.kernel_size**2
-
-
-class Outputs(NamedTuple):
-    """What is predicted, then what the backward pass needs; empty where a branch is missing."""
-
-    channel_filter: Tensor  # (B, C, k, k)
-    spatial_filter: Tensor  # (B, G, K, P, Q)
-    pooled: Tensor  # (B, C)
-    hidden: Tensor  # (B, S), between the two matrices
-    channel_unit: Tensor  # (B, C, K), normalised without the learned scale, in float32
-    channel_std: Tensor  # (B, C), of the raw filters, in float32
-    spatial_std: Tensor  # (B, G, P, Q), likewise
 
 
 def unsupported(x: Tensor, kernel_size: int, heads: int) -> str | None:
@@ -61,32 +36,6 @@ def unsupported(x: Tensor, kernel_size: int, heads: int) -> str | None:
     if torch.compiler.is_compiling():  # which can't see whether there is an interpreter
         return f"compiled, it runs on CUDA, ROCm and XPU devices, x is on {x.device.type}"
     return triton_kernels.unsupported_device(x)
-
-
-def outputs(x: Tensor, spatial: bool, squeezed: int | None, filters: int, options: Options) -> Outputs:
-    """The tensors that a call fills, with or without the branches.
-
-    Args:
-        squeezed: S, or None without the channel branch, whose filters are `filters`, C.
-    """
-    batch, channels, height, width = x.shape
-    k, s, heads = options.kernel_size, options.stride, options.heads
-    rows, columns = (height + s - 1) // s, (width + s - 1) // s
-    exact: dict[str, Any] = {"dtype": torch.float32, "device": x.device}
-    # One for each that is not asked for: outputs of an op may not be the same tensor.
-    spatial_filter, spatial_std, pooled, hidden, channel_filter, channel_unit, channel_std = (
-        x.new_empty(0) for _ in range(7)
-    )
-    if spatial:
-        own: dict[str, Any] = {"dtype": x.dtype, "device": x.device, "memory_format": memory_format_of(x)}
-        spatial_filter = torch.empty((batch, heads * k * k, rows, columns), **own).unflatten(1, (heads, k * k))
-        spatial_std = torch.empty(batch, heads, rows, columns, **exact)
-    if squeezed is not None:
-        pooled, hidden = x.new_empty(batch, channels), x.new_empty(batch, squeezed)
-        channel_filter = x.new_empty(batch, filters, k, k)
-        channel_unit = torch.empty(batch, filters, k * k, **exact)
-        channel_std = torch.empty(batch, filters, **exact)
-    return Outputs(channel_filter, spatial_filter, pooled, hidden, channel_unit, channel_std, spatial_std)
 
 
 def predict(
