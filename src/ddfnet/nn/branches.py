@@ -14,6 +14,7 @@ from ddfnet.ops.ddf_layer.api import ChannelBranch, SpatialBranch
 Norm = Literal["filter", "sigmoid", "batch", "none"]
 Branches = Literal["both", "spatial", "channel"]
 Nonlinearity = Literal["relu", "linear"]
+Init = Literal["random", "static"]
 
 
 class PooledConv2d(nn.Conv2d):
@@ -104,6 +105,19 @@ def channel_branch(
         PooledConv2d(squeezed, filters * kernel_size**2, 1, **factory),
         normalise,
     )
+
+
+@torch.no_grad()
+def start_static(spatial: Any, channel: Any) -> None:
+    """Lets the branches of a layer with affine="paper" begin near a depthwise convolution.
+
+    Spatial filters get beta = 1 and alpha = 0.2 (Eq. 3), so a product is the channel's filter varied by a fifth; the bias
+    of the convolution that predicts channel filters is drawn as a normal variable times 3, several times what the content
+    adds.
+    """
+    nn.init.constant_(spatial[1].alpha, 0.2)
+    nn.init.ones_(spatial[1].beta)
+    nn.init.normal_(channel[3].bias, std=3.0)
 
 
 def is_plain(branch: nn.Sequential | None) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ddfnet.nn.branches import (
     Branches,
+    Init,
     Norm,
     channel_branch,
     channel_parameters,
@@ -17,6 +18,7 @@ from ddfnet.nn.branches import (
     normalisation,
     repr_options,
     spatial_parameters,
+    start_static,
 )
 from ddfnet.nn.filter_norm import Affine, FilterNorm
 from ddfnet.ops.ddf.api import Backend, ddf
@@ -41,6 +43,8 @@ class DDF(nn.Module):
         norm: "filter" (Eq. 3), "sigmoid", "batch" (batch norm of the predicted taps) or "none" (Table 3b).
         branches: "both", or "spatial" or "channel" alone (Table 3a).
         affine: of norm="filter": "released" (the authors' code) or "paper" (alpha and beta learned); see `FilterNorm`.
+        init: "random" (the authors') or "static", ours: the layer starts as a depthwise convolution whose random filters
+            hardly depend on the content, by the values in `start_static`; for affine="paper" with both branches.
         bias: adds a learned bias per channel; the authors' layer has none.
         backend: as in `ddfnet.ddf`.
 
@@ -72,6 +76,7 @@ class DDF(nn.Module):
         norm: Norm = "filter",
         branches: Branches = "both",
         affine: Affine = "released",
+        init: Init = "random",
         bias: bool = False,
         backend: Backend = "auto",
         device: torch.device | str | None = None,
@@ -80,6 +85,13 @@ class DDF(nn.Module):
         super().__init__()
         check_positive(channels=channels, stride=stride, dilation=dilation, heads=heads)
         check_options(channels, kernel_size, heads, squeeze_ratio, combine, norm, branches, affine, backend)
+        if init not in ("random", "static"):
+            raise ValueError(f"init: expected 'random' or 'static', got {init!r}")
+        if init == "static" and (affine, branches, combine) != ("paper", "both", "mul"):
+            raise ValueError(
+                "init: expected 'random' unless affine='paper', branches='both' and combine='mul', got 'static' with "
+                f"affine={affine!r}, branches={branches!r}, combine={combine!r}"
+            )
         self.channels = channels
         self.kernel_size = kernel_size
         self.stride = stride
@@ -90,6 +102,7 @@ class DDF(nn.Module):
         self.norm = norm
         self.branches = branches
         self.affine = affine
+        self.init = init
         self.backend: Backend = backend
 
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -104,14 +117,18 @@ class DDF(nn.Module):
             normalise = normalisation(norm, channels, kernel_size, "channel", affine=affine, **factory)
             self.channel_branch = channel_branch(channels, channels, kernel_size, squeeze_ratio, normalise, **factory)
         self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype)) if bias else None
+        if init == "static":
+            start_static(self.spatial_branch, self.channel_branch)
 
     def reset_parameters(self) -> None:
-        """Draws every parameter anew: the branches' as their own layers do, the bias as zero."""
+        """Draws every parameter anew: the branches' as their own layers do, the bias as zero, then as `init` says."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d | FilterNorm):
                 module.reset_parameters()
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+        if self.init == "static":
+            start_static(self.spatial_branch, self.channel_branch)
 
     def filters(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The normalised filters predicted for `x`: channel (B, C, k, k), spatial (B, G, K, P, Q).
@@ -168,6 +185,7 @@ class DDF(nn.Module):
             "norm": "filter",
             "branches": "both",
             "affine": "released",
+            "init": "random",
             "backend": "auto",
         }
         parts += repr_options(self, defaults)
