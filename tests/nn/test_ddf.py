@@ -162,6 +162,21 @@ def test_affine_of_the_paper_starts_with_filters_of_the_released_scale() -> None
         torch.testing.assert_close(filters.mean(dim), torch.zeros_like(filters.mean(dim)))
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_static_start(again: bool) -> None:
+    """Spatial filters spread by a fifth around 1; channel filters are nearly those of a depthwise convolution."""
+    torch.manual_seed(0)
+    layer = DDF(32, affine="paper", init="static").double()
+    if again:
+        layer.reset_parameters()
+    channel, spatial = layer.filters(torch.randn(4, 32, 5, 5, dtype=torch.float64))
+    torch.testing.assert_close(spatial.mean(2), torch.ones_like(spatial.mean(2)))
+    torch.testing.assert_close(spatial.std(2), torch.full_like(spatial.std(2), 0.2))
+    content = channel - channel.mean(0)
+    assert content.norm() < 0.1 * channel.norm()
+    assert channel.mean(0).flatten(1).corrcoef().fill_diagonal_(0).abs().max() < 0.99  # each channel has its own
+
+
 def test_kernel_size_one_without_filter_norm() -> None:
     assert DDF(4, kernel_size=1, norm="none")(torch.randn(2, 4, 3, 3)).shape == (2, 4, 3, 3)
 
@@ -289,6 +304,8 @@ def test_compiles_to_one_graph() -> None:
         ({"branches": "none"}, "branches: expected 'both', 'spatial' or 'channel', got 'none'"),
         ({"affine": "both"}, "affine: expected 'released' or 'paper', got 'both'"),
         ({"heads": 2, "branches": "channel"}, r"heads: expected 1 with branches='channel' \(heads share .*, got 2"),
+        ({"init": "zeros"}, "init: expected 'random' or 'static', got 'zeros'"),
+        ({"init": "static"}, "init: expected 'random' unless affine='paper', .* got 'static' with affine='released'"),
         ({"affine": "paper", "norm": "none"}, "affine: expected 'released' with norm='none' .*, got 'paper'"),
     ],
 )

@@ -94,8 +94,8 @@ def unsupported(x: Tensor, kernel_size: int, heads: int, backend: Backend | None
         return f"backend={backend!r} has no kernels for it on {x.device.type}"
     if triton:
         return triton_kernels.unsupported(x, kernel_size, heads)
-    if torch.compiler.is_compiling():
-        return "compiled for the CPU, the reference is made into kernels"
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return "compiled or traced for the CPU, it is PyTorch's own operations, for which nothing has to be imported"
     return numba_kernels.unsupported(x)
 
 
