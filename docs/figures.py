@@ -97,9 +97,9 @@ def up() -> str:
 
 
 def resnet50() -> str:
-    one, two, two_last = map(read, ("cpu_resnet50_one_thread.csv", "cpu_resnet50_nchw.csv", "cpu_resnet50_rivals.csv"))
-    columns = ((one, "nchw"), (one, "channels_last"), (two, "nchw"), (two_last, "channels_last"))
-    networks = [row["subject"] for row in two if row["subject"] != "resnet50"]
+    one, two = map(read, ("cpu_resnet50_one_thread.csv", "cpu_resnet50_two_threads.csv"))
+    columns = ((one, "nchw"), (one, "channels_last"), (two, "nchw"), (two, "channels_last"))
+    networks = dict.fromkeys(row["subject"] for row in two if row["subject"] != "resnet50")
     return table(
         ("", "one thread, NCHW", "one thread, channels_last", "two threads, NCHW", "two threads, channels_last"),
         ([f"`{name}`", *(network_ratio(rows, name, layout) for rows, layout in columns)] for name in networks),
@@ -170,6 +170,31 @@ def depth() -> str:
             for name, scores in methods.items()
         ),
     )
+
+
+def small_images() -> str:
+    """Means and spreads of a study, the best first."""
+    rows = read("fashion_mnist.csv")
+    lines = []
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        of = {row["seed"]: row for row in rows if row["recipe"] == recipe}
+        seeds = [seed for seed in of if seed.isdecimal()]
+        spread = f" ± {percent(of['std'], 'test_accuracy')}" if "std" in of else ""
+        counts = of[seeds[0]]
+        lines.append(
+            (
+                float(of["mean"]["test_accuracy"]),
+                [
+                    f"`{recipe.removeprefix('fashion_mnist/')}`",
+                    f"{int(counts['parameters']):,}",
+                    f"{int(counts['multiply_adds']) / 1e6:.2f} M",
+                    f"{percent(of['mean'], 'test_accuracy')}{spread}",
+                    str(len(seeds)),
+                ],
+            )
+        )
+    headings = ("recipe", "parameters", "multiply-adds", "test accuracy, %", "seeds")
+    return table(headings, (line for _, line in sorted(lines, key=lambda line: -line[0])))
 
 
 def garments() -> str:
@@ -271,6 +296,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
         classification,
+        small_images,
         op,
         op_avx2,
         table_2,
