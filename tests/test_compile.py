@@ -98,8 +98,8 @@ def test_under_autocast() -> None:
     x = torch.randn(2, 8, 10, 11)
     with torch.autocast("cpu", torch.bfloat16):
         got, expected = compiled(x), layer(x)
-    assert got.dtype == torch.bfloat16
-    torch.testing.assert_close(got, expected)
+    assert got.dtype == expected.dtype == torch.bfloat16
+    assert (got - expected).norm() < 0.02 * expected.norm()  # eager's kernels round between their steps less often
 
 
 def test_a_recompilation_would_be_noticed() -> None:

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from ddfnet.nn.filter_norm import Affine, FilterKind, FilterNorm
 from ddfnet.ops.ddf.api import Backend
@@ -24,7 +25,8 @@ class PooledConv2d(nn.Conv2d):
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias).unflatten(1, (self.out_channels, 1, 1))
 
 
-_PLAIN = (nn.Sequential, nn.Conv2d, nn.AdaptiveAvgPool2d, PooledConv2d, nn.ReLU, FilterNorm)
+_SPATIAL = (nn.Conv2d, FilterNorm)
+_CHANNEL = (nn.AdaptiveAvgPool2d, PooledConv2d, nn.ReLU, PooledConv2d, FilterNorm)
 
 
 def check_positive(**options: int) -> None:
@@ -120,13 +122,37 @@ def start_static(spatial: Any, channel: Any) -> None:
     nn.init.normal_(channel[3].bias, std=3.0)
 
 
-def is_plain(branch: nn.Sequential | None) -> bool:
-    """Whether a branch has the modules that the DDF layers build, none with hooks of its own: they may be passed by."""
-    return branch is None or all(
-        type(module) in _PLAIN
-        and not (module._forward_hooks or module._forward_pre_hooks)
-        and not (module._backward_hooks or module._backward_pre_hooks)
-        for module in (branch, *branch)
+def is_plain(branch: nn.Sequential | None, stride: int = 1) -> bool:
+    """Whether a branch of `DDF` is as it was built, and nobody listens to it: its modules may then be passed by.
+
+    Args:
+        stride: of the spatial branch's convolution.
+    """
+    if branch is None:
+        return True
+    modules = list(branch)
+    kinds = tuple(type(module) for module in modules)
+    if kinds not in (_SPATIAL, _CHANNEL) or _has_any_global_hook():
+        return False
+    steps = (stride, stride) if kinds == _SPATIAL else (1, 1)
+    normalise: Any = modules[-1]
+    return (
+        normalise.affine == "released"
+        and normalise.kind == ("spatial" if kinds == _SPATIAL else "channel")
+        and all(
+            (module.kernel_size, module.stride, module.padding, module.groups) == ((1, 1), steps, (0, 0), 1)
+            and module.bias is not None
+            for module in modules
+            if isinstance(module, nn.Conv2d)
+        )
+        and not any(
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+            or (not torch.compiler.is_compiling() and "forward" in vars(module))
+            for module in (branch, *modules)
+        )
     )
 
 

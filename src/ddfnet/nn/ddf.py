@@ -43,8 +43,8 @@ class DDF(nn.Module):
         norm: "filter" (Eq. 3), "sigmoid", "batch" (batch norm of the predicted taps) or "none" (Table 3b).
         branches: "both", or "spatial" or "channel" alone (Table 3a).
         affine: of norm="filter": "released" (the authors' code) or "paper" (alpha and beta learned); see `FilterNorm`.
-        init: "random" (the authors') or "static", ours: the layer starts as a depthwise convolution whose random filters
-            hardly depend on the content, by the values in `start_static`; for affine="paper" with both branches.
+        init: "random" (the authors') or "static", ours: the layer starts as a depthwise convolution with random filters,
+            which the content varies by a fifth; for affine="paper", combine="mul" and both branches.
         bias: adds a learned bias per channel; the authors' layer has none.
         backend: as in `ddfnet.ddf`.
 
@@ -152,7 +152,7 @@ class DDF(nn.Module):
             self.norm == "filter"
             and self.affine == "released"
             and unsupported(x, self.kernel_size, self.heads, self.backend) is None
-            and is_plain(self.spatial_branch)
+            and is_plain(self.spatial_branch, self.stride)
             and is_plain(self.channel_branch)
         )
 

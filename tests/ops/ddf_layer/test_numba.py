@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.ops.ddf_layer import interpret
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 import ddfnet
 from ddfnet.ops.ddf_layer import numba_kernels
@@ -160,3 +161,68 @@ def test_without_numba_the_modules_serve() -> None:
     with patch.object(numba_kernels.numba_kernels, "_missing", lambda: "numba is not installed"):
         assert not layer._runs_as_one(x)
         layer.filters(x)
+
+
+def test_within_activation_checkpointing() -> None:
+    layer, x = interpret.layer_of(6), interpret.input_of(2, 6, 5, 7)
+    expected = torch.autograd.grad(layer(x).sum(), [x, *layer.parameters()])
+    y = checkpoint(layer, x, use_reentrant=False)
+    assert all(map(torch.equal, torch.autograd.grad(y.sum(), [x, *layer.parameters()]), expected))
+
+
+@FORMATS
+@pytest.mark.parametrize("stride", [1, 2])
+def test_averages_over_large_maps_lose_little(stride: int, memory_format: torch.memory_format) -> None:
+    layer = ddfnet.DDF(4, stride=stride)
+    x = torch.full((32, 4, 128, 160), 0.1).contiguous(memory_format=memory_format)
+    pooled = numba_kernels.predict(x, *weights_of(layer)).pooled
+    torch.testing.assert_close(pooled, torch.full_like(pooled, 0.1), rtol=1e-5, atol=0)
+
+
+def altered(change: str) -> ddfnet.DDF:
+    layer = ddfnet.DDF(4)
+    spatial: Any = layer.spatial_branch
+    if change == "affine":
+        spatial[1] = ddfnet.FilterNorm(1, affine="paper")
+    elif change == "kernel":
+        spatial[0] = torch.nn.Conv2d(4, 9, 3, padding=1)
+    elif change == "bias":
+        spatial[0] = torch.nn.Conv2d(4, 9, 1, bias=False)
+    elif change == "stride":
+        spatial[0].stride = (2, 2)
+    elif change == "forward":
+        spatial[0].forward = lambda x: torch.ones(x.shape[0], 9, *x.shape[2:])
+    elif change == "more":
+        layer.spatial_branch = torch.nn.Sequential(spatial[0], torch.nn.ReLU(), spatial[1])
+    return layer
+
+
+@pytest.mark.parametrize("change", ["affine", "kernel", "bias", "stride", "forward", "more"])
+def test_branches_that_were_altered_are_run_as_they_are(change: str) -> None:
+    layer, x = altered(change), torch.randn(2, 4, 6, 6)
+    spatial = layer.spatial_branch
+    assert spatial is not None
+    assert torch.equal(layer.filters(x)[1].flatten(1, 2), spatial(x))
+
+
+def test_a_hook_on_all_modules_is_served() -> None:
+    seen: list[str] = []
+    with torch.nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__)):
+        ddfnet.DDF(4).filters(torch.randn(1, 4, 5, 5))
+    assert "FilterNorm" in seen
+
+
+def test_no_pixel_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"x: expected a pixel or more, got \(2, 4, 0, 3\)"):
+        ddfnet.DDF(4).filters(torch.randn(2, 4, 0, 3))
+
+
+def test_whatever_the_default_device() -> None:
+    layer, x = ddfnet.DDF(5), torch.randn(2, 5, 11, 13)
+    expected = layer(x)
+    with torch.device("meta"):
+        assert torch.equal(layer(x), expected)
+        assert torch.equal(
+            ddfnet.DDF(7, device="cpu").filters(torch.ones(1, 7, 3, 5, device="cpu"))[0].isnan(),
+            torch.zeros(1, 7, 3, 3, device="cpu") > 0,
+        )

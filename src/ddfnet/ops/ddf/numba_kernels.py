@@ -57,7 +57,7 @@ def _missing() -> str | None:
 
 
 def ddf_forward(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, g: Geometry) -> Tensor:
-    y = advise(torch.empty(g.out_shape, dtype=x.dtype, memory_format=g.memory_format))
+    y = advise(torch.empty(g.out_shape, dtype=x.dtype, device=x.device, memory_format=g.memory_format))
     if y.numel():
         if g.memory_format == torch.channels_last:
             x = _unit_channels(x)
@@ -120,7 +120,7 @@ class _Plan:
             if tensor is not None:
                 call[index] = tensor.data_ptr()
         threads = 1 if self.serial else torch.get_num_threads()
-        buffer = torch.empty(self.partial_bytes + self.scratch_bytes * threads + 64, dtype=torch.uint8)
+        buffer = torch.empty(self.partial_bytes + self.scratch_bytes * threads + 64, dtype=torch.uint8, device="cpu")
         base = -(-buffer.data_ptr() // 64) * 64
         call[self.partial], call[self.scratch] = base, base + self.partial_bytes
         address, length = call.buffer_info()

@@ -1,1 +1,1 @@
-"""The filters of a DDF layer, predicted and normalised in three launches: what a layer costs beside `ops.ddf`."""
+"""The filters of a DDF layer, predicted and normalised by one op: what a layer costs beside `ops.ddf`."""

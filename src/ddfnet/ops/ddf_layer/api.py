@@ -1,6 +1,6 @@
 """`predict_filters`: the filters of a DDF layer from its input, and the registered op behind it.
 
-    predict_filters --> torch.ops.ddfnet.ddf_filters: three launches, or two on the CPU, x read once; where the kernels run
+    predict_filters --> torch.ops.ddfnet.ddf_filters: three launches on GPUs, two kernels on the CPU; where these run
                     --> reference.py, under ordinary autograd; everywhere else
 
 Backward, the derivative of the normalisation is a kernel (`torch.ops.ddfnet.filter_norm_backward`); what is left are matrix
@@ -111,6 +111,8 @@ def _check(
 ) -> None:
     if x.dim() != 4:
         raise ValueError(f"x: expected (B, C, H, W), got {tuple(x.shape)}")
+    if x.shape[2] == 0 or x.shape[3] == 0:
+        raise ValueError(f"x: expected a pixel or more, got {tuple(x.shape)}")
     if kernel_size < 3 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size: expected an odd number >= 3, got {kernel_size}")
     for name, value in (("stride", stride), ("heads", heads)):
@@ -204,15 +206,16 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
 
 
 def _gradient(ctx: Any, grad_channel: Tensor | None, grad_spatial: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    inputs, needs = ctx.saved_tensors[:_INPUTS], ctx.needs_input_grad[:_INPUTS]
+    saved, needs = ctx.saved_tensors, ctx.needs_input_grad[:_INPUTS]  # read once: checkpoints allow no more
+    inputs = saved[:_INPUTS]
     if torch.is_grad_enabled():
         grads = _differentiable_gradient(inputs, grad_channel, grad_spatial, ctx.options, needs)
     else:
         grads = [None] * _INPUTS
         if grad_spatial is not None:
-            grads[:3] = _spatial_gradient(ctx.saved_tensors, grad_spatial, ctx.options, needs)
+            grads[:3] = _spatial_gradient(saved, grad_spatial, ctx.options, needs)
         if grad_channel is not None:
-            grad_x, grads[3:] = _channel_gradient(ctx.saved_tensors, grad_channel, needs)
+            grad_x, grads[3:] = _channel_gradient(saved, grad_channel, needs)
             if grad_x is not None:
                 grads[0] = grad_x.expand_as(inputs[0]) if grads[0] is None else grads[0].add_(grad_x)
     return (*grads, *(None for _ in ctx.options))

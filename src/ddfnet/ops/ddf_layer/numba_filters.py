@@ -80,7 +80,7 @@ class FilterCall(NamedTuple):
     filters: int  # the like, of channel filters, scaled
     stds: int
     staging: int  # NCHW: the pixels that have a filter
-    sums: int  # (samples, C)
+    sums: int  # (samples, C); in the first kernel, of a row of pixels
     pooled: int  # (C, samples)
     hidden: int  # (S, samples)
     threads_begun: int  # addresses of numbers that threads count up; 0 at the start
@@ -143,6 +143,7 @@ def make_spatial(code: int, group: int, has_spatial: bool, pools: bool, planar: 
         p = carray(call, 1)[0]
         scratch = p.scratch + take_next(p.threads_begun) * p.scratch_bytes
         raw, stds, staging = scratch + p.raw, scratch + p.stds, scratch + p.staging
+        row_sums = scratch + p.sums  # of a row of pixels: the fewer numbers a sum has, the less it loses
         channels, pitch, filters = p.channels, p.raw_pitch, p.heads * p.taps
         weight_pitch = channels * size
         for _ in range(p.items):
@@ -164,17 +165,31 @@ def make_spatial(code: int, group: int, has_spatial: bool, pools: bool, planar: 
                     if planar:
                         _predict_planar(code, group, element, size, plain, p, x, row, run, staging, raw)
                     else:
+                        if fused:
+                            fill_zero(row_sums, channels * size)
                         for column in range(p.columns):
                             pixel = x + row * p.stride * p.x_h + column * p.stride * p.x_w
                             own = raw + column * size
                             dot_taps(
-                                code, group, fused, pixel, p.weight, weight_pitch, p.bias, own, pitch, sums, channels
+                                code,
+                                group,
+                                fused,
+                                pixel,
+                                p.weight,
+                                weight_pitch,
+                                p.bias,
+                                own,
+                                pitch,
+                                row_sums,
+                                channels,
                             )
                             for t in range(group, filters, group):
                                 dot_taps(
                                     code, group, False, pixel, p.weight + t * weight_pitch, weight_pitch,
-                                    p.bias + t * size, own + t * pitch, pitch, sums, channels,
+                                    p.bias + t * size, own + t * pitch, pitch, row_sums, channels,
                                 )  # fmt: skip
+                        if fused:
+                            add_lanes(computed, row_sums, sums, channels)
                     count = run * p.columns
                     for head in range(p.heads):
                         own = raw + head * p.taps * pitch

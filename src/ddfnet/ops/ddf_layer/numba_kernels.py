@@ -1,7 +1,8 @@
 """The filter prediction on the CPU: the host's side of `numba_filters.py`.
 
-Four passes over x (two convolutions' worth of reads, the pooling, Eq. 3 in four steps) become one, and the products of a
-few samples with the channel branch's matrices, for which PyTorch's have too few rows, are made lane by lane. As in
+A work item predicts the spatial filters of some rows, normalises them and adds up what the average pooling needs while the
+rows are near; PyTorch's own operations go over memory eight times for that. The products of a few samples with the channel
+branch's matrices, for which PyTorch's have too few rows, are made lane by lane. As in
 `ops/ddf/numba_kernels.py`, numba is imported at the first call, work items follow from the shapes alone, and sums over
 them are taken in one order, so results do not depend on the number of threads.
 """
@@ -17,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddfnet.ops import filter_norm
 from ddfnet.ops.ddf import numba_kernels, numba_threads
 from ddfnet.ops.ddf.checks import memory_format_of
 from ddfnet.ops.ddf.huge_pages import advise
 from ddfnet.ops.ddf_layer.outputs import Options, Outputs, outputs
-from ddfnet.ops.filter_norm import EPS
 
 _CODES = numba_kernels._CODES
 _CHANNELS = 32  # of a work item
@@ -75,7 +76,7 @@ def norm_backward(
     else:
         grad_scale, h = h * u, h * scale.to(h.dtype).view(u.shape[1:])
     along = (h * u).sum(2, keepdim=True) / ((u.shape[2] - 1) * std)
-    raw = h / (std + EPS) - u * along
+    raw = h / (std + filter_norm.EPS) - u * along
     return (raw - raw.mean(2, keepdim=True)).to(grad.dtype), grad_scale
 
 
@@ -103,7 +104,7 @@ class _Plan:
             if tensor is not None:
                 call[index] = tensor.data_ptr()
         threads = 1 if self.serial else torch.get_num_threads()
-        buffer = torch.empty(self.partial_bytes + self.scratch_bytes * threads + 64, dtype=torch.uint8)
+        buffer = torch.empty(self.partial_bytes + self.scratch_bytes * threads + 64, dtype=torch.uint8, device="cpu")
         base = -(-buffer.data_ptr() // 64) * 64
         call[self.partial], call[self.scratch] = base, base + self.partial_bytes
         address, length = call.buffer_info()
@@ -181,7 +182,7 @@ def _plan(
         spatial=_kernel("spatial", code, group, has_spatial, bool(squeezed), planar, o.stride == 1),
         channel=_kernel("channel", code, group) if squeezed else None,
         call=array("q", [fields.get(field, 0) for field in FilterCall._fields] + [0] * len(_COUNTERS)),
-        scale=torch.full((o.taps,), o.spatial_scale, dtype=computed),
+        scale=torch.full((o.taps,), o.spatial_scale, dtype=computed, device="cpu"),
         pointers=tuple(map(index, _POINTERS)),
         counters=tuple(map(index, _COUNTERS)),
         partial=index("partial"),
@@ -203,5 +204,6 @@ def _kernel(name: str, *options: int) -> Any:
 @cache
 def _source() -> int:
     """As that of `ops/ddf/numba_kernels.py`, of these kernels' files and those."""
-    own = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("numba_*.py")))
+    files = (*sorted(Path(__file__).parent.glob("numba_*.py")), Path(filter_norm.__file__))
+    own = b"".join(path.read_bytes() for path in files)
     return zlib.crc32(own, numba_kernels._source())

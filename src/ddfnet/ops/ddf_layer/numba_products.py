@@ -61,8 +61,7 @@ def pool_rows(b: Any, code: int, source: Any, pitch: Any, rows: Any, sums: Any, 
     size, computed = BYTES[code], BYTES[compute_code(code)]
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
-        places = [b.add(sums, scaled(b, index, computed)) for index in indices]
-        row = Loop(b, constant(0), rows, 1, [lanes.load(place, compute_code(code)) for place in places])
+        row = Loop(b, constant(0), rows, 1, [lanes.zero() for _ in indices])
         start = b.add(source, b.mul(row.index, pitch))
         totals = row.close(
             [
@@ -70,8 +69,9 @@ def pool_rows(b: Any, code: int, source: Any, pitch: Any, rows: Any, sums: Any, 
                 for index, total in zip(indices, row.carried, strict=True)
             ]
         )
-        for total, place in zip(totals, places, strict=True):
-            lanes.store(total, place, compute_code(code))
+        for index, total in zip(indices, totals, strict=True):
+            place = b.add(sums, scaled(b, index, computed))
+            lanes.store(lanes.add(lanes.load(place, compute_code(code)), total), place, compute_code(code))
         return []
 
     lane_loops(b, code, count, 4, [], body)
