@@ -149,8 +149,9 @@ def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
     columns = min(3, len(scores))
     lines = -(-len(scores) // columns)
+    width = max(4.2, 0.5 * len(recipes))
     figure, axes = plt.subplots(
-        lines, columns, figsize=(4.2 * columns, 3 * lines), squeeze=False, layout="constrained", sharex=True
+        lines, columns, figsize=(width * columns, 3 * lines), squeeze=False, layout="constrained", sharex=True
     )
     for axis in axes.flat[len(scores) :]:
         axis.set_visible(False)
