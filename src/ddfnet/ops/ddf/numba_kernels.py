@@ -13,7 +13,6 @@ import importlib.util
 import sys
 import zlib
 from array import array
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor
 from ddfnet.ops.ddf import numba_threads
 from ddfnet.ops.ddf.checks import Geometry
 from ddfnet.ops.ddf.huge_pages import advise
+from ddfnet.ops.ddf.numba_plan import Plan
 
 _CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _UNROLLED = 7  # the largest kernel whose taps the forward kernel writes out
@@ -99,40 +99,8 @@ def _unit_channels(t: Tensor) -> Tensor:
     return t if t.stride(1) == 1 else t.contiguous(memory_format=torch.channels_last)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """All of a call but its addresses."""
-
-    kernel: Any
-    reduce: Any  # adds up the channel filter's gradient; None where it is not asked for
-    call: "array[int]"  # ends in the numbers that threads count up
-    tensors: tuple[int, ...]  # where in `call` the tensors' addresses belong
-    counters: tuple[int, ...]  # those of the numbers
-    partial: int  # that of the blocks' sums
-    scratch: int
-    partial_bytes: int
-    scratch_bytes: int  # of a thread
-    serial: bool
-
-    def run(self, tensors: tuple[Tensor | None, ...]) -> None:
-        call = self.call[:]
-        for index, tensor in zip(self.tensors, tensors, strict=True):
-            if tensor is not None:
-                call[index] = tensor.data_ptr()
-        threads = 1 if self.serial else torch.get_num_threads()
-        buffer = torch.empty(self.partial_bytes + self.scratch_bytes * threads + 64, dtype=torch.uint8, device="cpu")
-        base = -(-buffer.data_ptr() // 64) * 64
-        call[self.partial], call[self.scratch] = base, base + self.partial_bytes
-        address, length = call.buffer_info()
-        for number, index in enumerate(self.counters, length - len(self.counters)):
-            call[index] = address + number * 8
-        numba_threads.run(self.kernel, address, threads)
-        if self.reduce is not None:
-            numba_threads.run(self.reduce, address, threads)
-
-
 @lru_cache(maxsize=1024)
-def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) -> _Plan:
+def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) -> Plan:
     from ddfnet.ops.ddf.numba_call import Call
 
     has_channel, has_spatial = strides[2] is not None, strides[3] is not None
@@ -187,9 +155,9 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
         scratch += -(-length // 64) * 64
     fields |= {"items": items, "scratch_bytes": scratch}
     partial_bytes = items * phases * g.taps * fields["pixel"] if needs_channel else 0
-    return _Plan(
-        kernel=_kernel(layout, name, code, combine, has_channel, has_spatial, *options),
-        reduce=_kernel("channels_last", "reduce", code) if needs_channel else None,
+    kernel = _kernel(layout, name, code, combine, has_channel, has_spatial, *options)
+    return Plan(
+        kernels=(kernel, _kernel("channels_last", "reduce", code)) if needs_channel else (kernel,),
         call=array("q", [fields.get(field, 0) for field in Call._fields] + [0] * len(_COUNTERS)),
         tensors=tuple(Call._fields.index(tensor) for tensor in _TENSORS),
         counters=tuple(Call._fields.index(counter) for counter in _COUNTERS),

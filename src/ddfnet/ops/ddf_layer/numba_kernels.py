@@ -9,8 +9,6 @@ them are taken in one order, so results do not depend on the number of threads.
 
 import zlib
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from ddfnet.ops import filter_norm
 from ddfnet.ops.ddf import numba_kernels, numba_threads
 from ddfnet.ops.ddf.checks import memory_format_of
 from ddfnet.ops.ddf.huge_pages import advise
+from ddfnet.ops.ddf.numba_plan import Plan
 from ddfnet.ops.ddf_layer.outputs import Options, Outputs, outputs
 
 _CODES = numba_kernels._CODES
@@ -60,8 +59,9 @@ def predict(
             x = x.contiguous(memory_format=memory_format_of(x))
         if spatial is not None:
             advise(out.spatial_filter)
-        plan = _plan(tuple(x.shape), x.stride(), planar, x.dtype, options, squeezed or 0, spatial is not None)
-        plan.run((x, *out), (*(spatial or (None,) * 2), *(channel or (None,) * 5)))
+        plan, scale = _plan(tuple(x.shape), x.stride(), planar, x.dtype, options, squeezed or 0, spatial is not None)
+        weights = (*(spatial or (None,) * 2), *(channel or (None,) * 5))
+        plan.run((x, *out, scale, *(None if t is None else t.to(scale.dtype).contiguous() for t in weights)))
     return out
 
 
@@ -80,41 +80,6 @@ def norm_backward(
     return (raw - raw.mean(2, keepdim=True)).to(grad.dtype), grad_scale
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """All of a call but its addresses."""
-
-    spatial: Any  # the kernels
-    channel: Any
-    call: "array[int]"  # ends in the numbers that threads count up
-    scale: Tensor  # of each tap of a spatial filter
-    pointers: tuple[int, ...]  # where in `call` the addresses belong
-    counters: tuple[int, ...]
-    partial: int
-    scratch: int
-    partial_bytes: int
-    scratch_bytes: int  # of a thread
-    serial: bool
-
-    def run(self, tensors: Sequence[Tensor], weights: Sequence[Tensor | None]) -> None:
-        dtype = self.scale.dtype
-        given = (*tensors, self.scale, *(None if t is None else t.to(dtype).contiguous() for t in weights))
-        call = self.call[:]
-        for index, tensor in zip(self.pointers, given, strict=True):
-            if tensor is not None:
-                call[index] = tensor.data_ptr()
-        threads = 1 if self.serial else torch.get_num_threads()
-        buffer = torch.empty(self.partial_bytes + self.scratch_bytes * threads + 64, dtype=torch.uint8, device="cpu")
-        base = -(-buffer.data_ptr() // 64) * 64
-        call[self.partial], call[self.scratch] = base, base + self.partial_bytes
-        address, length = call.buffer_info()
-        for number, index in enumerate(self.counters, length - len(self.counters)):
-            call[index] = address + number * 8
-        numba_threads.run(self.spatial, address, threads)
-        if self.channel is not None:
-            numba_threads.run(self.channel, address, threads)
-
-
 @lru_cache(maxsize=1024)
 def _plan(
     shape: tuple[int, int, int, int],
@@ -124,7 +89,8 @@ def _plan(
     o: Options,
     squeezed: int,
     has_spatial: bool,
-) -> _Plan:
+) -> tuple[Plan, Tensor]:
+    """And the scale of each tap of a spatial filter."""
     from ddfnet.ops.ddf_layer.numba_filters import SAMPLES, FilterCall
 
     batch, channels, height, width = shape
@@ -178,12 +144,11 @@ def _plan(
     fields["scratch_bytes"] = scratch
     code = _CODES[dtype]
     index = FilterCall._fields.index
-    return _Plan(
-        spatial=_kernel("spatial", code, group, has_spatial, bool(squeezed), planar, o.stride == 1),
-        channel=_kernel("channel", code, group) if squeezed else None,
+    kernel = _kernel("spatial", code, group, has_spatial, bool(squeezed), planar, o.stride == 1)
+    plan = Plan(
+        kernels=(kernel, _kernel("channel", code, group)) if squeezed else (kernel,),
         call=array("q", [fields.get(field, 0) for field in FilterCall._fields] + [0] * len(_COUNTERS)),
-        scale=torch.full((o.taps,), o.spatial_scale, dtype=computed, device="cpu"),
-        pointers=tuple(map(index, _POINTERS)),
+        tensors=tuple(map(index, _POINTERS)),
         counters=tuple(map(index, _COUNTERS)),
         partial=index("partial"),
         scratch=index("scratch"),
@@ -191,6 +156,7 @@ def _plan(
         scratch_bytes=scratch,
         serial=batch * channels * rows * columns * filters < _SERIAL_BELOW,
     )
+    return plan, torch.full((o.taps,), o.spatial_scale, dtype=computed, device="cpu")
 
 
 @cache
