@@ -15,6 +15,7 @@ COMMANDS = {
     "upsample": "bring a depth map to the resolution of the RGB image over it",
     "bench": "time operators, layers and networks beside their rivals",
     "tables": "the paper's tables beside ours: counted, measured, or how to make them",
+    "report": "the tables, all results and their pictures as one HTML page",
     "show": "pictures of what a network's DDF layers do to an image",
     "convert-checkpoint": "write the authors' weights as safetensors",
     "export": "write a network as a checked ONNX file",

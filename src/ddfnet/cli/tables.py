@@ -42,11 +42,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
     args = parser.parse_args(argv)
     for option, path, ending in (("--csv", args.csv, ".csv"), ("--markdown", args.markdown, ".md")):
-        _check_file(option, path, ending)
+        check_file(option, path, ending)
     if args.measure is None and (args.device or args.threads):
         raise ValueError("--device and --threads: expected only with --measure")
     if args.measure is not None and args.measure != Path():
-        _check_file("--measure", args.measure, ".csv")
+        check_file("--measure", args.measure, ".csv")
     for option, value in (("--threads", args.threads), ("--seconds", args.seconds)):
         if value is not None and value <= 0:
             raise ValueError(f"{option}: expected a number > 0, got {value}")
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = 160
-    evidence, left_out = collect(args.results or _default_results())
+    evidence, left_out = collect(args.results or default_results())
     if args.measure is not None:
         names = [table.number for table in tables if table.is_measured]
         evidence.benchmarks = _measure(names, args, console)
@@ -96,7 +96,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _check_file(option: str, path: Path | None, ending: str) -> None:
+def check_file(option: str, path: Path | None, ending: str) -> None:
+    """ValueError where a file that is to be written has another ending, or its folder is not there."""
     if path is None:
         return
     if path.suffix != ending:
@@ -105,7 +106,7 @@ def _check_file(option: str, path: Path | None, ending: str) -> None:
         raise ValueError(f"{option}: the folder {path.parent} is not there")
 
 
-def _default_results() -> list[Path]:
+def default_results() -> list[Path]:
     """The repository's results, from where we are or, where the package is run from its source, from there."""
     places = (RESULTS, Path(ddfnet.__file__).resolve().parents[2] / RESULTS)
     return next(([place] for place in places if place.is_dir()), [])

@@ -162,3 +162,13 @@ def write(rows: Sequence[Row], path: Path) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def read(path: Path) -> list[Row]:
+    """The rows that `write` wrote: scores as numbers, seeds as whole ones, what a row does not have left out."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows: list[Row] = [{name: text for name, text in row.items() if text} for row in csv.DictReader(file)]
+    for row in rows:
+        row |= {name: float(text) for name, text in row.items() if name.startswith(("test_", "val_"))}
+        row["seed"] = row["seed"] if row["seed"] in (MEAN, SPREAD) else int(row["seed"])
+    return rows

@@ -2,10 +2,10 @@
 
 import csv
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ddfnet.bench.paper.printed import Column, PaperTable, Row
 from ddfnet.bench.results import Result, read
@@ -14,12 +14,14 @@ BENCHMARKS = ("layer", "op")  # in the order they are taken where a row names no
 LAYOUTS = ("nchw", "channels_last")
 CLOCKS = ("cpu", "eager", "queued", "graph")
 MEBI = 2**20
+Kind = Literal["benchmark", "study", "comparison"]  # by the command: bench, study, evaluate depth
 
 
 @dataclass
 class Evidence:
     """Results by the file they are from."""
 
+    kinds: dict[Path, Kind] = field(default_factory=dict)  # of all files that were taken in
     benchmarks: dict[str, list[Result]] = field(default_factory=dict)
     studies: dict[str, list[dict[str, str]]] = field(default_factory=dict)
 
@@ -32,17 +34,18 @@ class Evidence:
         """
         if path.suffix == ".json":
             self.benchmarks[path.name] = read(path)
+            self.kinds[path] = "benchmark"
             return
         try:
             rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path}: expected a CSV file ({error})") from None
-        if rows and {"recipe", "seed", "command"} <= rows[0].keys():
+        found = kind(path, rows)
+        if found == "study":
             self.studies[path.name] = rows
-        elif rows and "benchmark" in rows[0]:
+        elif found == "benchmark":
             self.benchmarks[path.name] = read(path)
-        elif not (rows and {"protocol", "factor", "method"} <= rows[0].keys()):
-            raise ValueError(f"{path}: expected a result file of `ddfnet bench` or `ddfnet study`")
+        self.kinds[path] = found
 
     def measured(self, table: PaperTable) -> dict[tuple[str, str], tuple[float, str]]:
         """Times and bytes by row and column, with their source: all of one file, that with most of them, then the latest.
@@ -76,6 +79,24 @@ class Evidence:
                 source = f"{file}: {seeds}, {first.get('device', '')}, {first.get('date', '')[:10]}: {first['command']}"
                 return mean, source
         return None
+
+
+def kind(path: Path, rows: Sequence[Mapping[str, str]]) -> Kind:
+    """Which command wrote a CSV file, by its columns.
+
+    Raises:
+        ValueError: none of ours.
+    """
+    columns = rows[0].keys() if rows else set()
+    signs: dict[Kind, set[str]] = {
+        "study": {"recipe", "seed", "command"},
+        "benchmark": {"benchmark"},
+        "comparison": {"protocol", "factor", "method"},
+    }
+    for name, sign in signs.items():
+        if sign <= columns:
+            return name
+    raise ValueError(f"{path}: expected a result file of `ddfnet bench`, `ddfnet study` or `ddfnet evaluate depth`")
 
 
 def collect(paths: Sequence[Path]) -> tuple[Evidence, list[str]]:

@@ -1,0 +1,96 @@
+"""`ddfnet report [FILE]`: the paper's tables beside ours, all result files and their pictures, as one HTML page."""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddfnet.cli.tables import check_file, default_results
+
+if TYPE_CHECKING:
+    from ddfnet.bench.paper.evidence import Kind
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="ddfnet report",
+        description="Writes one HTML page that needs nothing beside it: the paper's tables next to ours, every result file, "
+        "its rows to sort and search, and its picture.",
+    )
+    parser.add_argument("file", nargs="?", type=Path, default=Path("report.html"), metavar="FILE", help="(%(default)s)")
+    parser.add_argument(
+        "--results",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="result files of ddfnet bench, study and evaluate depth, or folders of them (default: benchmarks/results, "
+        "where it is). A PNG of the same name is taken as a file's picture; without one it is drawn",
+    )
+    parser.add_argument("--tables", nargs="+", default=[], metavar="N", help="of the paper, as in ddfnet tables (all)")
+    args = parser.parse_args(argv)
+    check_file("FILE", args.file, ".html")
+
+    from ddfnet.bench.paper.printed import choose
+
+    tables = choose(args.tables)
+    results = args.results or default_results()
+
+    from datetime import UTC, datetime
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from ddfnet import recipes
+    from ddfnet.atomic import write_text
+    from ddfnet.bench.paper.evidence import collect
+    from ddfnet.bench.paper.ours import fill
+    from ddfnet.bench.report import render, sheet
+
+    console = Console()
+    quiet = not console.is_terminal
+    evidence, left_out = collect(results)
+    paths = [file for path in results for file in (sorted(path.glob("*.csv")) if path.is_dir() else [path])]
+    sheets = []
+    for path in track(paths, "reading and drawing", console=console, transient=True, disable=quiet):
+        found = evidence.kinds.get(path)
+        if found is not None:
+            sheets.append(sheet(path, _picture(path, found)))
+    filled = [
+        (table, fill(table, evidence, recipes.names()))
+        for table in track(tables, "counting", console=console, transient=True, disable=quiet)
+    ]
+    text = render(filled, sheets, date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
+    write_text(args.file, text)
+    for sentence in left_out:
+        console.print(sentence, style="yellow", markup=False, highlight=False)
+    numbers = [
+        f"{len(found)} {what}{'s' * (len(found) != 1)}" for found, what in ((filled, "table"), (sheets, "result file"))
+    ]
+    console.print(
+        f"wrote {args.file}: {', '.join(numbers)}, {len(text.encode()) / 1e6:.1f} MB",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _picture(path: Path, kind: "Kind") -> bytes | None:
+    """The PNG beside a result file, or one drawn from it; None where the rows are of a kind that no plot shows."""
+    beside = path.with_suffix(".png")
+    if beside.is_file():
+        return beside.read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder, "drawn.png")
+        try:
+            if kind == "benchmark":
+                from ddfnet.bench import plots, results
+
+                plots.plot(results.read(path), drawn)
+            elif kind == "study":
+                from ddfnet.tasks import pictures, study
+
+                pictures.draw_study(study.read(path), drawn)
+        except ValueError:
+            return None
+        return drawn.read_bytes() if drawn.is_file() else None
