@@ -52,6 +52,17 @@ def test_features_only() -> None:
     assert [tuple(f.shape[2:]) for f in features] == [(17, 20), (17, 20), (9, 10), (5, 5)]
 
 
+def test_widths_and_the_stride_of_the_stem() -> None:
+    model = timm.create_model("ddf_resnet_mini", channels=[8, 16, 32], stem_stride=1, features_only=True)
+    assert [module.channels for module in model.modules() if isinstance(module, DDF)] == [8, 8, 16, 16, 32, 32]
+    assert model.feature_info.reduction() == [1, 1, 2, 4]
+    assert model.feature_info.channels()[1:] == [32, 64, 128]
+    features = model(torch.randn(1, 3, 33, 40))
+    assert [tuple(f.shape[2:]) for f in features] == [(33, 40), (33, 40), (17, 20), (9, 10)]
+    with pytest.raises(ValueError, match="stem_stride: expected 1 or 2, got 3"):
+        timm.create_model("resnet_mini", stem_stride=3)
+
+
 def test_spatial_layer_refuses_what_it_cannot_replace() -> None:
     with pytest.raises(ValueError, match="expected as many channels out as in"):
         spatial_layer(nn.Conv2d(4, 8, 3), "ddf")
