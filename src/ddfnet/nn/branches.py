@@ -137,8 +137,7 @@ def is_plain(branch: nn.Sequential | None, stride: int = 1) -> bool:
     steps = (stride, stride) if kinds == _SPATIAL else (1, 1)
     normalise: Any = modules[-1]
     return (
-        normalise.affine == "released"
-        and normalise.kind == ("spatial" if kinds == _SPATIAL else "channel")
+        normalise.kind == ("spatial" if kinds == _SPATIAL else "channel")
         and all(
             (module.kernel_size, module.stride, module.padding, module.groups) == ((1, 1), steps, (0, 0), 1)
             and module.bias is not None
@@ -157,20 +156,38 @@ def is_plain(branch: nn.Sequential | None, stride: int = 1) -> bool:
 
 
 def spatial_parameters(branch: nn.Sequential | None) -> SpatialBranch | None:
-    """What `predict_filters` takes of a spatial branch with filter normalisation, affine="released"."""
+    """What `predict_filters` takes of a spatial branch with filter normalisation; `finished` does the rest."""
     if branch is None:
         return None
-    predict, normalise = branch
-    return SpatialBranch(predict.weight, predict.bias, normalise.init_scale)  # type: ignore[arg-type]
+    convolution, normalise = branch
+    predict, scale = (convolution.weight, convolution.bias), normalise.init_scale
+    return SpatialBranch(*predict, 1.0 if normalise.affine == "paper" else scale)  # type: ignore[arg-type]
 
 
 def channel_parameters(branch: nn.Sequential | None) -> ChannelBranch | None:
     """Likewise of a channel branch."""
     if branch is None:
         return None
-    _, squeeze, _, predict, normalise = branch
-    parameters: Any = squeeze.weight, squeeze.bias, predict.weight, predict.bias, normalise.std
-    return ChannelBranch(*parameters)
+    modules: Any = branch
+    _, squeeze, _, predict, normalise = modules
+    scale = normalise.std
+    if normalise.affine == "paper":
+        scale = normalise.alpha[:, None].expand(-1, normalise.kernel_size**2).flatten()
+    return ChannelBranch(squeeze.weight, squeeze.bias, predict.weight, predict.bias, scale)
+
+
+def finished(filters: Tensor | None, branch: nn.Sequential | None) -> Tensor | None:
+    """What `predict_filters` gives for a branch, and of affine="paper" (Eq. 3) what it leaves out.
+
+    That is beta and, of spatial filters, whose scale it takes as a number, alpha.
+    """
+    normalise: Any = None if branch is None else branch[-1]
+    if filters is None or normalise.affine == "released":
+        return filters
+    beta = normalise.beta.to(filters.dtype)
+    if normalise.kind == "channel":
+        return filters + beta.view(-1, 1, 1)
+    return torch.addcmul(beta, filters, normalise.alpha.to(filters.dtype))
 
 
 def check_dtype(x: Tensor, weight: Any, name: str = "x") -> None:

@@ -14,6 +14,7 @@ from ddfnet.nn.branches import (
     check_dtype,
     check_options,
     check_positive,
+    finished,
     is_plain,
     normalisation,
     repr_options,
@@ -138,7 +139,8 @@ class DDF(nn.Module):
         k = self.kernel_size
         if self._runs_as_one(x):
             branches = spatial_parameters(self.spatial_branch), channel_parameters(self.channel_branch)
-            return predict_filters(x, *branches, kernel_size=k, stride=self.stride, heads=self.heads)
+            channel, spatial = predict_filters(x, *branches, kernel_size=k, stride=self.stride, heads=self.heads)
+            return finished(channel, self.channel_branch), finished(spatial, self.spatial_branch)
         channel_filter = spatial_filter = None
         if self.channel_branch is not None:
             channel_filter = self.channel_branch(x).to(x.dtype).view(x.shape[0], self.channels, k, k)
@@ -150,7 +152,6 @@ class DDF(nn.Module):
         """Whether the branches can be one call in place of a call of each of their modules."""
         return (
             self.norm == "filter"
-            and self.affine == "released"
             and unsupported(x, self.kernel_size, self.heads, self.backend) is None
             and is_plain(self.spatial_branch, self.stride)
             and is_plain(self.channel_branch)
