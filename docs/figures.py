@@ -173,8 +173,16 @@ def depth() -> str:
 
 
 def small_images() -> str:
-    """Means and spreads of a study, the best first."""
-    rows = read("fashion_mnist.csv")
+    return accuracy_table("fashion_mnist.csv")
+
+
+def longer_training() -> str:
+    return accuracy_table("fashion_mnist_longer.csv")
+
+
+def accuracy_table(file: str) -> str:
+    """Means and spreads of a study of classification, the best first."""
+    rows = read(file)
     lines = []
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         of = {row["seed"]: row for row in rows if row["recipe"] == recipe}
@@ -297,6 +305,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     for function in (
         classification,
         small_images,
+        longer_training,
         op,
         op_avx2,
         table_2,
