@@ -3,6 +3,7 @@
     condconv_resnet50, dwcondconv_resnet50, dwweightnet_resnet50, dynet_resnet50     Table 4
     bam_resnet50/101, cbam_resnet50/101                                              Table 5
     involution_resnet50          7x7, as in the trunk of RedNet-50 (Li et al., CVPR 2021); in no table
+    odconv_resnet50              ODConv (Li et al., ICLR 2022) in the 3x3 layers alone, not in the 1x1; in no table
     *_resnet_mini                `ddf_resnet_mini` with each of them, the dense dynamic filter, PAC or an attention
 
 timm has Table 5's others: seresnet50 and legacy_seresnet101, resnext50_32x4d and resnext101_32x4d, res2net50_14w_8s and
@@ -23,6 +24,7 @@ from ddfnet.nn.condconv import CondConv, DwCondConv
 from ddfnet.nn.dynamic_filter import DynamicFilter
 from ddfnet.nn.dynet import DyNetConv
 from ddfnet.nn.involution import Involution
+from ddfnet.nn.odconv import ODConv
 from ddfnet.nn.self_guided_pac import SelfGuidedPac
 from ddfnet.nn.weightnet import DwWeightNet
 
@@ -59,6 +61,7 @@ _LAYERS: dict[str, tuple[Callable[..., nn.Module], str]] = {  # by the name's be
     "dwweightnet": (DwWeightNet, "depthwise WeightNet layers"),
     "dynet": (DyNetConv, "DyNet's convolutions"),
     "involution": (Involution, "involution layers"),
+    "odconv": (ODConv, "ODConv layers of four kernels"),
     "dyfilter": (DynamicFilter, "dense dynamic filters (Table 1)"),
     "pac": (SelfGuidedPac, "pixel-adaptive convolutions guided by their own input"),
 }
@@ -68,6 +71,7 @@ _SOURCES = {  # of the networks for ImageNet
     "dwweightnet": "Table 4",
     "dynet": "Table 4 has it narrower, by a structure that was not published",
     "involution": "7x7 filters, as in RedNet-50's trunk; in no table",
+    "odconv": "the publication's has them in place of its 1x1 convolutions too; in no table",
 }
 _LAYER_ARGS = {"involution": {"kernel_size": 7}}
 _DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
