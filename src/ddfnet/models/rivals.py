@@ -1,14 +1,13 @@
 """ResNets with DDF's rivals: the rows of Tables 4 and 5 that timm lacks, and small ones for small images.
 
-    condconv_resnet50, dwcondconv_resnet50, dwweightnet_resnet50, dynet_resnet50     Table 4
+    condconv_resnet50, dwcondconv_resnet50, dwweightnet_resnet50                     Table 4
     bam_resnet50/101, cbam_resnet50/101, aa_resnet50/101                             Table 5
     involution_resnet50          7x7, as in the trunk of RedNet-50 (Li et al., CVPR 2021); in no table
     odconv_resnet50              ODConv (Li et al., ICLR 2022) in the 3x3 layers alone, not in the 1x1; in no table
     *_resnet_mini                `ddf_resnet_mini` with each of them, the dense dynamic filter, PAC or an attention
 
-timm has Table 5's others: seresnet50 and legacy_seresnet101, resnext50_32x4d and resnext101_32x4d, res2net50_14w_8s and
-res2net101_26w_4s. How DyNet's networks are built was not published: `dynet_resnet50` has its layer at full width, for
-which the paper prints no size.
+DyNet's own ResNets are in `ddfnet.models.dynet`. timm has Table 5's others: seresnet50 and legacy_seresnet101,
+resnext50_32x4d and resnext101_32x4d, res2net50_14w_8s and res2net101_26w_4s.
 """
 
 from collections.abc import Callable
@@ -129,7 +128,6 @@ _SOURCES = {  # of the networks for ImageNet
     "condconv": "Table 4",
     "dwcondconv": "Table 4",
     "dwweightnet": "Table 4",
-    "dynet": "Table 4 has it narrower, by a structure that was not published",
     "involution": "7x7 filters, as in RedNet-50's trunk; in no table",
     "odconv": "the publication's has them in place of its 1x1 convolutions too; in no table",
 }
