@@ -33,6 +33,7 @@ HOMES = {  # of third-party packages: the modules, relative to ddfnet, that may 
     "triton": ("ops.*.triton_*",),
     "timm": (
         "models.resnet",
+        "models.dynet",
         "models.rivals",
         "models.backbone",
         "data.*",

@@ -7,7 +7,7 @@ networks that upsample depth.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ddfnet.models import resnet, rivals  # noqa: F401 - register the networks
+from ddfnet.models import dynet, resnet, rivals  # noqa: F401 - register the networks
 from ddfnet.models.checkpoints import load_released
 from ddfnet.models.complexity import Complexity, complexity
 

@@ -17,8 +17,8 @@ class Complexity:
     """Counts of one forward pass. The first two leave out normalisations, activations and pooling."""
 
     parameters: int
-    flops: int  # 2 per multiply-add of convolutions and linear layers; 3 per DDF tap (Table 1), 2 where one filter is there
-    multiply_adds: int  # of convolutions and linear layers, one per DDF tap
+    flops: int  # 2 per multiply-add of convolutions and matrix products; 3 per DDF tap (Table 1), 2 with one filter
+    multiply_adds: int  # of convolutions and matrix products (linear layers, attention), one per DDF tap
     published: int  # these, 2 per element of a batch norm and 1 per element of a ReLU: the counting of Tables 3 to 5
 
 

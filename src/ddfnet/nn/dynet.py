@@ -11,11 +11,18 @@ from ddfnet.nn.drop_in import DropIn
 from ddfnet.ops.per_sample_conv import per_sample_conv2d
 
 
+def mix_kernels(weight: Tensor, coefficients: Tensor, kernel_size: int) -> Tensor:
+    """Sums of fixed kernels, (g, O, C*k*k), by each sample's coefficients, (B, g, O): (B, O, C, k, k), Eq. 1."""
+    kernels = torch.einsum("bgo,gon->bon", coefficients, weight)
+    return kernels.unflatten(2, (-1, kernel_size, kernel_size))
+
+
 class DyNetConv(DropIn):
     """A dense convolution in which each output channel's kernel is a sum of g fixed ones, weighed anew for each sample.
 
     Global average pooling, a linear layer to g*C coefficients and sigmoid. `CondConv` weighs whole kernels, this each output
-    channel's own. g = 6 is the paper's choice.
+    channel's own. g = 6 is the paper's choice. In its networks one predictor serves all convolutions of a block:
+    `ddfnet.models.dynet`.
 
     Args:
         channels, kernel_size, stride, dilation, bias: as in `DropIn`.
@@ -60,8 +67,7 @@ class DyNetConv(DropIn):
     def filters(self, x: Tensor) -> Tensor:
         """Each sample's kernels: (B, C, C, k, k), output channels first."""
         mix = self.coefficients(x.mean((2, 3))).sigmoid().unflatten(1, (self.group_size, self.channels))  # (B, g, C)
-        kernels = torch.einsum("bgo,gon->bon", mix, self.weight)
-        return kernels.unflatten(2, (self.channels, self.kernel_size, self.kernel_size))
+        return mix_kernels(self.weight, mix, self.kernel_size)
 
     def convolve(self, x: Tensor) -> Tensor:
         return per_sample_conv2d(x, self.filters(x), stride=self.stride, dilation=self.dilation)

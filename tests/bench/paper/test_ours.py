@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ddfnet import recipes
+from ddfnet.bench.paper import beside
 from ddfnet.bench.paper.evidence import Evidence
 from ddfnet.bench.paper.ours import Cell, fill, layer_counts
 from ddfnet.bench.paper.printed import PaperTable, tables
@@ -64,6 +65,19 @@ def test_networks_are_counted_as_tables_print_them() -> None:
             assert cell.source.startswith("ddfnet train --config imagenet/")
         else:
             assert cell.agrees(1), label
+
+
+def test_what_is_scored_without_training_needs_the_data_too() -> None:
+    table = tables()["7"]
+    found = cells(table)
+    command = "ddfnet evaluate depth --data.dataset nyu --data.root nyu_depth_v2_labeled.mat"
+    for label, printed in (("Bicubic", 14.22), ("GF", 13.62), ("JBU", 8.29)):
+        assert found[label, "x8"] == Cell("needs", printed, source=command, data="NYU")
+        assert beside.ours(found[label, "x8"], table.columns[1]) == "needs NYU"
+    assert found["MRF", "x8"].mark == "not built"
+    assert found["PAC-Net", "x8"].source.startswith("ddfnet train --config nyu/pac_x8 ")
+    lines = beside.commands(table, fill(table, Evidence(), recipes.names()))
+    assert [line for line in lines if line.startswith("JBU")] == [f"JBU: {command}"]
 
 
 def test_what_timm_does_not_know_is_not_built() -> None:

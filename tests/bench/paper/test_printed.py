@@ -1,11 +1,13 @@
 """The file of the paper's numbers: whole, consistent, and every command in it one that `ddfnet train` takes."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
 from ddfnet import recipes
 from ddfnet.bench.paper.printed import Column, Row, choose, command, evaluate, formula, tables
+from ddfnet.cli import main
 from ddfnet.cli.experiment import make_parser, with_recipe
 
 
@@ -61,6 +63,21 @@ def test_every_command_is_one_that_trains() -> None:
     for words in map(shlex.split, found):
         assert words[:2] == ["ddfnet", "train"]
         parser.parse_args(with_recipe(words[2:], ""))
+
+
+def test_every_command_that_scores_is_one_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Up to the data, which is not there."""
+    monkeypatch.chdir(tmp_path)
+    rows = [row for table in tables().values() for row in table.rows if row.command]
+    assert [row.label for row in rows] == ["Bicubic", "GF", "JBU"]
+    assert not any(row.recipe or row.options for row in rows)
+    for line in {row.command for row in rows}:
+        words = shlex.split(line)
+        assert words[0] == "ddfnet"
+        assert main(words[1:]) == 1
+        assert "nyu_depth_v2_labeled.mat" in capsys.readouterr().err
 
 
 def test_a_recipe_that_is_not_there_has_no_command() -> None:

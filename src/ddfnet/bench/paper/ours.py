@@ -83,10 +83,11 @@ def _cell(
 
 
 def _score(row: Row, column: Column, printed: float | None, evidence: Evidence, recipes: Collection[str]) -> Cell:
-    built = bool(row.recipe) and (not row.network or _is_built(row.network))
+    built = bool(row.recipe or row.command) and (not row.network or _is_built(row.network))
     if not built:
         return Cell("none") if printed is None else Cell("not built", printed)
-    found = evidence.score(row.recipe.format(factor=column.factor), row.options, column.score)
+    recipe = row.recipe.format(factor=column.factor)
+    found = evidence.score(recipe, row.options, column.score) if recipe else None
     if found is not None:
         value, source = found
         return Cell("measured", printed, value * column.scale, source=source)

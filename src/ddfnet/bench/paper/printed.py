@@ -60,6 +60,7 @@ class Row:
     benchmark: str = ""  # the only one that `timed` may come from; any, the layer's first, where it is ""
     recipe: str = ""
     options: str = ""  # of `ddfnet train`, beside the recipe
+    command: str = ""  # what scores the row where nothing is trained, and no recipe does
     note: str = ""
 
 
@@ -117,7 +118,9 @@ def choose(numbers: Sequence[str]) -> list[PaperTable]:
 
 
 def command(row: Row, column: Column, recipes: Collection[str]) -> str:
-    """What trains the row for the column's score, "" where its recipe is not among these names."""
+    """What makes the row's score of the column, "" where its recipe is not among these names."""
+    if row.command:
+        return row.command
     recipe = row.recipe.format(factor=column.factor)
     if recipe not in recipes:
         return ""
