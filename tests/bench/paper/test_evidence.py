@@ -146,7 +146,7 @@ def test_other_files_that_are_named_are_refused(tmp_path: Path, name: str) -> No
         collect([tmp_path / name])
 
 
-def test_scores_of_depth_are_passed_by(tmp_path: Path) -> None:
+def test_scores_of_depth_are_no_benchmark(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("dataset,protocol,factor,method,rmse\nmotorcycle,pac,4,bicubic,2.3\n")
     evidence, left_out = collect([tmp_path])
     assert left_out == []

@@ -1,6 +1,8 @@
 """Ours in the tables' cells: counts held to numbers found otherwise, and what is said where there is no number."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from ddfnet.bench.paper import beside
 from ddfnet.bench.paper.evidence import Evidence
 from ddfnet.bench.paper.ours import Cell, fill, layer_counts
 from ddfnet.bench.paper.printed import PaperTable, tables
+from ddfnet.tasks.depth_comparison import Score, write
 
 
 def cells(table: PaperTable) -> dict[tuple[str, str], Cell]:
@@ -127,3 +130,21 @@ def test_agreement_is_by_rounding() -> None:
     assert Cell("exact", 25.7, 25.06).agrees(1) is False
     assert Cell("exact", None, 25.06).agrees(1) is None
     assert Cell("measured", 7.5, 7.5).agrees(1) is None
+
+
+def test_filters_are_scored_by_the_comparison_on_all_of_nyu(tmp_path: Path) -> None:
+    """Written as `ddfnet evaluate depth` writes it; fewer images or another protocol are not the table's."""
+
+    def score(factor: int, **other: Any) -> Score:
+        same = {"dataset": "nyu (test)", "images": 449, "protocol": "pac", "method": "guided filter", "unit": "cm"}
+        numbers = {"rmse": 13.5, "mae": 1.0, "edge_rmse": 2.0, "seconds": 3.0}
+        return Score(factor=factor, options="radius=2", **{**same, **numbers, **other})
+
+    file = tmp_path / "nyu.csv"
+    write([score(4, images=4), score(8), score(16, protocol="bicubic")], file, {"date": "2026-01-02T03:04:05"})
+    evidence = Evidence()
+    evidence.add(file)
+    row = fill(tables()["7"], evidence, recipes.names())[2]
+    assert [cell.mark for cell in row] == ["needs", "measured", "needs"]
+    assert (row[1].printed, row[1].ours) == (13.62, 13.5)
+    assert row[1].source == "nyu.csv: radius=2, 2026-01-02"

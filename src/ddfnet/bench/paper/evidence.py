@@ -14,6 +14,12 @@ BENCHMARKS = ("layer", "op")  # in the order they are taken where a row names no
 LAYOUTS = ("nchw", "channels_last")
 CLOCKS = ("cpu", "eager", "queued", "graph")
 MEBI = 2**20
+NYU = {
+    "dataset": "nyu (test)",
+    "images": "449",
+    "protocol": "pac",
+    "unit": "cm",
+}  # in `ddfnet evaluate depth`'s columns
 Kind = Literal["benchmark", "study", "comparison"]  # by the command: bench, study, evaluate depth
 
 
@@ -24,9 +30,10 @@ class Evidence:
     kinds: dict[Path, Kind] = field(default_factory=dict)  # of all files that were taken in
     benchmarks: dict[str, list[Result]] = field(default_factory=dict)
     studies: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    comparisons: dict[str, list[dict[str, str]]] = field(default_factory=dict)
 
     def add(self, path: Path) -> None:
-        """Takes in a result file; one of `ddfnet evaluate depth` has nothing for the tables, and is passed by.
+        """Takes in a result file.
 
         Raises:
             ValueError: ddfnet wrote no such file.
@@ -45,6 +52,8 @@ class Evidence:
             self.studies[path.name] = rows
         elif found == "benchmark":
             self.benchmarks[path.name] = read(path)
+        else:
+            self.comparisons[path.name] = rows
         self.kinds[path] = found
 
     def measured(self, table: PaperTable) -> dict[tuple[str, str], tuple[float, str]]:
@@ -78,6 +87,15 @@ class Evidence:
                 seeds = f"{count} seed{'s' * (count > 1)}"
                 source = f"{file}: {seeds}, {first.get('device', '')}, {first.get('date', '')[:10]}: {first['command']}"
                 return mean, source
+        return None
+
+    def compared(self, method: str, factor: int) -> tuple[float, str] | None:
+        """The error of a way to upsample depth on all test images of NYU (Table 7), and its source; None without one."""
+        wanted = {**NYU, "method": method, "factor": str(factor)}
+        for file, rows in self.comparisons.items():
+            for row in rows:
+                if wanted.items() <= row.items():
+                    return float(row["rmse"]), f"{file}: {row.get('options', '')}, {row.get('date', '')[:10]}"
         return None
 
 

@@ -87,7 +87,8 @@ def _score(row: Row, column: Column, printed: float | None, evidence: Evidence, 
     if not built:
         return Cell("none") if printed is None else Cell("not built", printed)
     recipe = row.recipe.format(factor=column.factor)
-    found = evidence.score(recipe, row.options, column.score) if recipe else None
+    compared = evidence.compared(row.method, column.factor)
+    found = evidence.score(recipe, row.options, column.score) if recipe else compared
     if found is not None:
         value, source = found
         return Cell("measured", printed, value * column.scale, source=source)

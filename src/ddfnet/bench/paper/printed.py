@@ -61,6 +61,7 @@ class Row:
     recipe: str = ""
     options: str = ""  # of `ddfnet train`, beside the recipe
     command: str = ""  # what scores the row where nothing is trained, and no recipe does
+    method: str = ""  # its name in what that command writes
     note: str = ""
 
 
