@@ -116,6 +116,16 @@ def test_one_graph_for_all_sizes() -> None:
             torch.testing.assert_close(compiled(x), layer(x))
 
 
+def test_export_for_all_sizes() -> None:
+    torch.manual_seed(0)
+    layer = AttentionAugmentedConv(16, stride=2, shrink=2).eval()
+    sides = {2: torch.export.Dim("height", min=8, max=64), 3: torch.export.Dim("width", min=8, max=64)}
+    batch = {0: torch.export.Dim("batch", min=1, max=8)}
+    exported = torch.export.export(layer, (torch.randn(3, 16, 9, 12),), dynamic_shapes=({**batch, **sides},))
+    x = torch.randn(5, 16, 20, 31)
+    torch.testing.assert_close(exported.module()(x), layer(x))
+
+
 def test_errors() -> None:
     for name in ("heads", "head_keys", "map_size", "shrink"):
         with pytest.raises(ValueError, match=f"{name}: expected an int >= 1, got 0"):
