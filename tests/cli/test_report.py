@@ -36,11 +36,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "recipe,seed,test_accuracy,parameters,command\n"
         "group/one,0,0.5,1234,<script>document.title = 'run'</script>\n"
         "group/one,1,0.75,1234,<script>document.title = 'run'</script>\n"
-        "group/one,mean,0.625,,\n"
-        "group/one,std,0.1767767,,\n",
+        "group/one,mean,0.625,,\n",
         encoding="utf-8",
     )
+    (made / "study.png").write_bytes(b"not a picture")
     (made / "foreign.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    (made / "ragged.csv").write_text("recipe,seed,command,test_accuracy\na,0,b\n", encoding="utf-8")
     assert main(["report", str(made / "report.html"), "--results", str(made), "--tables", "1", "3c", "7"]) == 0
     return made
 
@@ -92,21 +93,21 @@ def test_result_files_and_pictures(page: Page, folder: Path) -> None:
         link = page.locator(f"a[download='{name}']").get_attribute("href")
         assert link is not None
         assert base64.b64decode(link.partition(",")[2]) == (folder / name).read_bytes()
-    assert page.locator("#study-csv table.means tbody td").all_inner_texts() == [
+    assert page.locator("#file-1 table.means tbody td").all_inner_texts() == [
         "group/one",
         "2",
         "1,234",
         "0.6250 ± 0.1768",
     ]
     assert "run" not in page.title()
-    page.locator("#study-csv summary").click()
-    assert "<script>" in page.locator("#study-csv dl").inner_text()
+    page.locator("#file-1 summary").click()
+    assert "<script>" in page.locator("#file-1 dl").inner_text()
 
 
 def test_rows_are_sorted_and_searched(page: Page, folder: Path) -> None:
     with (folder / "depth_motorcycle.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    table = page.locator("#depth_motorcycle-csv table")
+    table = page.locator("#file-2 table")
     place = table.locator("th").all_inner_texts().index("rmse") + 1
     heading = table.locator(f"th:nth-child({place})")
     errors = sorted((row["rmse"] for row in rows), key=float)
@@ -121,12 +122,60 @@ def test_rows_are_sorted_and_searched(page: Page, folder: Path) -> None:
     assert heading.get_attribute("aria-sort") is None
 
 
+def test_dates_and_sizes_are_sorted_as_text(browser: Browser, tmp_path: Path) -> None:
+    """And numbers in them as numbers; from a file with a byte order mark."""
+    file, study = tmp_path / "report.html", tmp_path / "study.csv"
+    dates = ["2026-11-26T12:05", "2026-11-26T09:05", "2026-02-01T23:05"]
+    lines = [
+        f"{name},{seed},0.5,{date},x" for seed, (name, date) in enumerate(zip(("a10", "a9", "a1"), dates, strict=True))
+    ]
+    study.write_text("\n".join(["recipe,seed,test_accuracy,date,command", *lines, ""]), encoding="utf-8-sig")
+    assert main(["report", str(file), "--results", str(study), "--tables", "3c"]) == 0
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.locator("#file-0 summary").click()
+    for heading, expected in (("date", sorted(dates)), ("recipe", ["a1", "a9", "a10"])):
+        table = page.locator("#file-0 table.sortable")
+        place = table.locator("th").all_inner_texts().index(heading) + 1
+        table.locator(f"th:nth-child({place}) button").click()
+        assert table.locator(f"tbody td:nth-child({place})").all_inner_texts() == expected
+    page.close()
+
+
+def test_files_of_one_name_have_a_place_each(browser: Browser, tmp_path: Path) -> None:
+    for folder, scored in (("a b", 0.25), ("c#d", 0.75)):
+        (tmp_path / folder).mkdir()
+        line = f"imagenet/resnet50,0,{scored},ddfnet train --config imagenet/resnet50 --seed 0 --data.root X"
+        text = f"recipe,seed,test_accuracy,command\n{line}\n"
+        (tmp_path / folder / "same.csv").write_text(text, encoding="utf-8")
+    file = tmp_path / "report.html"
+    folders = [str(tmp_path / "a b"), str(tmp_path / "c#d")]
+    assert main(["report", str(file), "--results", *folders, "--tables", "3a"]) == 0
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    for number, shown in enumerate(("0.2500", "0.7500")):
+        page.locator("nav p a").nth(number).click()
+        assert page.locator(":target table.means tbody td").last.inner_text() == shown
+    assert page.locator("#table-3a td.measured").first.inner_text() == "25.00 *"
+    page.close()
+
+
+def test_on_paper_nothing_is_cut_off(page: Page) -> None:
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 between its margins
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    wide = "tables => tables.filter(table => table.getBoundingClientRect().right > innerWidth).length"
+    assert page.locator("table").evaluate_all(wide) == 0
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
 def test_long_files_are_searched(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
     assert main(["report", str(file), "--results", str(RESULTS / "cpu_op.csv"), "--tables", "3c"]) == 0
     page = browser.new_page()
     page.goto(file.as_uri())
-    section = page.locator("#cpu_op-csv")
+    section = page.locator("#file-0")
     assert not section.locator("table").is_visible()
     section.locator("summary").click()
     section.locator("input").fill("DDF channels_last 28x28")
@@ -143,6 +192,7 @@ def test_it_says_what_it_wrote(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert "a.html: 1 table, 3 result files" in printed
     assert "left out:" in printed
     assert "foreign.csv" in printed
+    assert "ragged.csv: expected as many cells in every row" in printed.replace("\n", "")
     assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
 
 
@@ -150,6 +200,7 @@ def test_it_says_what_it_wrote(folder: Path, tmp_path: Path, capsys: pytest.Capt
     ("argv", "sentence"),
     [
         (["a.txt"], "FILE: expected a name that ends in .html, got a.txt"),
+        (["."], "FILE: expected a name that ends in .html"),
         (["nowhere/a.html"], "FILE: the folder nowhere is not there"),
         (["--tables", "9"], "N: expected tables among"),
         (["--results", "nowhere"], "--results: expected result files or a folder of them, nowhere is not there"),

@@ -9,7 +9,7 @@ from ddfnet.nn.odconv import ODConv
 
 
 def definition(p: dict[str, Tensor], x: Tensor, k: int, stride: int, dilation: int, temperature: float) -> Tensor:
-    """Eq. 2 as it stands: every attention multiplies every kernel, one sample after another."""
+    """Eq. 2 as it stands, logits over the temperature: every attention multiplies every kernel, one sample after another."""
     channels, kernels = x.shape[1], p["weight"].shape[0]
     squeezed = x.mean((2, 3)) @ p["squeeze.0.weight"][..., 0, 0].T
     mean, var = squeezed.mean(0), squeezed.var(0, correction=0)
@@ -21,7 +21,7 @@ def definition(p: dict[str, Tensor], x: Tensor, k: int, stride: int, dilation: i
             return p[f"{name}.weight"][..., 0, 0] @ sample + p[f"{name}.bias"]
 
         def sigmoid(name: str) -> Tensor:
-            return 1 / (1 + (-head(name)).exp())
+            return 1 / (1 + (-head(name) / temperature).exp())
 
         of_inputs, of_outputs = sigmoid("input_head"), sigmoid("output_head")
         of_taps = sigmoid("tap_head").view(k, k) if k > 1 else torch.ones(1, 1, dtype=x.dtype)

@@ -9,9 +9,10 @@ import io
 import json
 import math
 import re
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,31 @@ TITLES: dict[Kind, str] = {
 }
 ORDER = tuple(TITLES)
 UNFOLDED = 30  # rows of a table that is open from the start
+MOST = 2_000  # rows of a file that are shown; the file itself has all
+# Columns whose numbers are names, not amounts.
+NAMES = (
+    *("case", "date", "device", "device_name", "seed"),
+    *(
+        "cuda",
+        "cudnn",
+        "ddfnet",
+        "kornia",
+        "numba",
+        "python",
+        "pytorch-lightning",
+        "timm",
+        "torch",
+        "torchvision",
+        "triton",
+    ),
+)
 MARKS = {  # how the overview names what ours are, in its order
     "agrees": "exact, as printed",
     "differs": "exact, differs",
     "unprinted": "exact, not printed",
     "measured": "measured here",
     "needs": "needs data",
-    "absent": "not here",
+    "absent": "not built",
 }
 
 
@@ -59,39 +78,44 @@ class Sheet:
     kind: Kind
     means: Sequence[tuple[str, ...]]  # of a study: a line of headings, and one a recipe; none of the others
     headings: Sequence[str]
+    count: int  # of rows, of which no more than `MOST` are here
     rows: Sequence[Sequence[Value]]
     same: Sequence[tuple[str, str]]
     download: str  # the file, as a data: address
-    picture: str  # a PNG, as a data: address, or ""
-
-    @property
-    def anchor(self) -> str:
-        return self.name.replace(".", "-")
+    picture: str = ""  # a PNG, as a data: address, or ""
 
     @property
     def title(self) -> str:
         return TITLES[self.kind]
 
+    def drawn(self, png: bytes | None) -> "Sheet":
+        """The same with its picture, if there is one."""
+        return self if png is None else replace(self, picture=data_address("image/png", png))
+
     @property
     def is_unfolded(self) -> bool:
-        return len(self.rows) <= UNFOLDED and not self.means
+        return self.count <= UNFOLDED and not self.means
 
 
-def sheet(path: Path, picture: bytes | None) -> Sheet:
-    """A file of results, CSV or JSON, with its picture, a PNG.
+def sheet(path: Path) -> Sheet:
+    """A file of results, CSV or JSON.
 
     Raises:
-        ValueError: no command of ddfnet wrote it.
+        ValueError: no command of ddfnet wrote it, or rows were lost or damaged since.
         OSError: it can't be read.
     """
     content = path.read_bytes()
     is_json = path.suffix == ".json"
-    text = content.decode("utf-8")
+    text = content.decode("utf-8-sig")
     rows = json.loads(text) if is_json else list(csv.DictReader(io.StringIO(text)))
     found = kind(path, rows)
-    means = _means(rows) if found == "study" else []
+    if not is_json and any(None in row or None in row.values() for row in rows):
+        raise ValueError(f"{path}: expected as many cells in every row as it has columns")
     if found == "study":
         rows = [row for row in rows if row["seed"].isdigit()]
+        if not rows:
+            raise ValueError(f"{path}: expected a run or more of `ddfnet study`, got none")
+    means = _means(rows) if found == "study" else []
     columns = {name: [_text(row[name]) for row in rows] for name in rows[0]}
     filled = {name: values for name, values in columns.items() if any(values)}
     several = [name for name, values in filled.items() if len(set(values)) > 1]
@@ -100,28 +124,34 @@ def sheet(path: Path, picture: bytes | None) -> Sheet:
         kind=found,
         means=means,
         headings=[name.replace("_", " ") for name in several],
-        rows=[[value(filled[name][place]) for name in several] for place in range(len(rows))],
+        count=len(rows),
+        rows=[[_value(name, filled[name][place]) for name in several] for place in range(min(len(rows), MOST))],
         same=[
-            (name.replace("_", " "), value(values[0]).text) for name, values in filled.items() if name not in several
+            (name.replace("_", " "), _value(name, values[0]).text)
+            for name, values in filled.items()
+            if name not in several
         ],
         download=data_address("application/json" if is_json else "text/csv;charset=utf-8", content),
-        picture="" if picture is None else data_address("image/png", picture),
     )
 
 
+def _value(column: str, text: str) -> Value:
+    return Value(text, text, number=False) if column in NAMES else value(text)
+
+
 def _means(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
-    """Of the rows of a study: headings, then a line a recipe, the mean of each test score and its spread."""
+    """Of the runs of a study: headings, then a line a recipe, the mean of each test score and its spread (n - 1)."""
     scores = [name for name in rows[0] if name.startswith("test_")]
     counts = [name for name in ("parameters", "multiply_adds") if name in rows[0]]
     lines = [("recipe", "seeds", *(name.replace("_", " ") for name in (*counts, *scores)))]
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
-        of = {row["seed"]: row for row in rows if row["recipe"] == recipe}
-        runs = [row for seed, row in of.items() if seed.isdigit()]
-        spread = of.get("std", {})
+        runs = [row for row in rows if row["recipe"] == recipe]
         told = [value(runs[0][name]).text for name in counts]
         for name in scores:
-            mean = value(of["mean"][name]).text
-            told.append(f"{mean} \N{PLUS-MINUS SIGN} {value(spread[name]).text}" if spread.get(name) else mean)
+            scores_of = [float(row[name]) for row in runs if row[name]]
+            mean = value(f"{statistics.fmean(scores_of):.8f}").text if scores_of else ""
+            spread = value(f"{statistics.stdev(scores_of):.8f}").text if len(scores_of) > 1 else ""
+            told.append(f"{mean} \N{PLUS-MINUS SIGN} {spread}" if spread else mean)
         lines.append((recipe, str(len(runs)), *told))
     return lines
 
@@ -142,16 +172,17 @@ def value(text: str) -> Value:
         >>> value("1.23456").text, value("16843748").text, value("ddf").number
         ('1.235', '16,843,748', False)
     """
-    try:
-        number = float(text)
-    except ValueError:
-        return Value(text, text, number=False)
-    if not math.isfinite(number):
+    if re.fullmatch(r"-?(nan|inf)", text):
         return Value(text, text, number=True)
-    if number == int(number) and "." not in text:
-        return Value(f"{int(number):,}", text, number=True)
+    if not re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", text):
+        return Value(text, text, number=False)
+    if re.fullmatch(r"-?\d+", text):
+        return Value(f"{int(text):,}", text, number=True)
+    number = float(f"{float(text):.3e}")
+    if number and abs(number) < 1e-4:
+        return Value(f"{number:.3e}", text, number=True)
     decimals = max(0, 3 - math.floor(math.log10(abs(number)))) if number else 1
-    return Value(f"{number:,.{min(decimals, 8)}f}", text, number=True)
+    return Value(f"{number:,.{decimals}f}", text, number=True)
 
 
 def data_address(media_type: str, content: bytes) -> str:
@@ -180,7 +211,7 @@ def render(tables: Sequence[beside.Filled], sheets: Iterable[Sheet], *, date: st
         counts=[count(filled) for filled in tables],
         date=date,
         marks=MARKS,
-        sheets=sorted(sheets, key=lambda sheet: (ORDER.index(sheet.kind), sheet.name)),
+        sheets=list(enumerate(sorted(sheets, key=lambda sheet: (ORDER.index(sheet.kind), sheet.name)))),
         standing=standing,
         tables=tables,
         version=ddfnet.__version__,

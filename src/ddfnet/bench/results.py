@@ -126,7 +126,7 @@ def read(path: Path) -> list[Result]:
         OSError: it can't be read.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
         rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(io.StringIO(text)))
         return [_result(row) for row in rows]
     except (KeyError, TypeError, ValueError) as error:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from ddfnet.bench.paper.evidence import Kind
 
 
+PNG = b"\x89PNG\r\n\x1a\n"  # how one begins
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="ddfnet report",
@@ -53,8 +56,13 @@ def main(argv: list[str]) -> int:
     sheets = []
     for path in track(paths, "reading and drawing", console=console, transient=True, disable=quiet):
         found = evidence.kinds.get(path)
-        if found is not None:
-            sheets.append(sheet(path, _picture(path, found)))
+        if found is None:
+            continue
+        try:
+            read = sheet(path)
+            sheets.append(read.drawn(_picture(path, found)))
+        except ValueError as error:
+            left_out.append(f"left out: {error}")
     filled = [
         (table, fill(table, evidence, recipes.names()))
         for table in track(tables, "counting", console=console, transient=True, disable=quiet)
@@ -78,8 +86,8 @@ def main(argv: list[str]) -> int:
 def _picture(path: Path, kind: "Kind") -> bytes | None:
     """The PNG beside a result file, or one drawn from it; None where the rows are of a kind that no plot shows."""
     beside = path.with_suffix(".png")
-    if beside.is_file():
-        return beside.read_bytes()
+    if beside.is_file() and (content := beside.read_bytes()).startswith(PNG):
+        return content
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder, "drawn.png")
         try:

@@ -97,13 +97,15 @@ def main(argv: list[str]) -> int:
 
 
 def check_file(option: str, path: Path | None, ending: str) -> None:
-    """ValueError where a file that is to be written has another ending, or its folder is not there."""
+    """ValueError where a file that is to be written has another ending, is a folder, or its folder is not there."""
     if path is None:
         return
     if path.suffix != ending:
         raise ValueError(f"{option}: expected a name that ends in {ending}, got {path}")
     if not path.parent.is_dir():
         raise ValueError(f"{option}: the folder {path.parent} is not there")
+    if path.is_dir():
+        raise ValueError(f"{option}: expected a file, {path} is a folder")
 
 
 def default_results() -> list[Path]:

@@ -122,10 +122,11 @@ def start_static(spatial: Any, channel: Any) -> None:
     nn.init.normal_(channel[3].bias, std=3.0)
 
 
-def is_plain(branch: nn.Sequential | None, stride: int = 1) -> bool:
+def is_plain(branch: nn.Sequential | None, kernel_size: int, stride: int = 1) -> bool:
     """Whether a branch of `DDF` is as it was built, and nobody listens to it: its modules may then be passed by.
 
     Args:
+        kernel_size: of the layer, and so of the filters that are normalised.
         stride: of the spatial branch's convolution.
     """
     if branch is None:
@@ -136,8 +137,13 @@ def is_plain(branch: nn.Sequential | None, stride: int = 1) -> bool:
         return False
     steps = (stride, stride) if kinds == _SPATIAL else (1, 1)
     normalise: Any = modules[-1]
+    predict: Any = modules[-2]
     return (
         normalise.kind == ("spatial" if kinds == _SPATIAL else "channel")
+        and (normalise.kernel_size, normalise.filters * kernel_size**2) == (kernel_size, predict.out_channels)
+        and normalise.init_scale != 0
+        and (kinds == _SPATIAL or modules[0].output_size in (1, (1, 1)))
+        and len({parameter.dtype for parameter in branch.parameters()}) == 1
         and all(
             (module.kernel_size, module.stride, module.padding, module.groups) == ((1, 1), steps, (0, 0), 1)
             and module.bias is not None

@@ -153,8 +153,8 @@ class DDF(nn.Module):
         return (
             self.norm == "filter"
             and unsupported(x, self.kernel_size, self.heads, self.backend) is None
-            and is_plain(self.spatial_branch, self.stride)
-            and is_plain(self.channel_branch)
+            and is_plain(self.spatial_branch, self.kernel_size, self.stride)
+            and is_plain(self.channel_branch, self.kernel_size)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,17 +19,18 @@ class ODConv(DropIn):
     one attention over taps and channels serves all n kernels, and a head whose attention would be over one tap or one
     kernel is left out.
 
-    The paper begins with a softmax temperature of 30 and lowers it to 1 in the first ten epochs; `temperature` may be set
-    during training.
+    The paper begins with a temperature of 30 and lowers it to 1 in the first ten epochs; `temperature` may be set during
+    training. As in the authors' code it divides the logits of all four attentions.
 
     Args:
         channels, kernel_size, stride, dilation, bias: as in `DropIn`.
         kernels: n.
         reduction: of the pooled channels.
-        temperature: what the logits of the kernels are divided by.
+        temperature: what logits are divided by.
 
     Shape, raises:
-        As `DropIn`. Parameters: weight (n, C, C*k*k), output channels before the others.
+        As `DropIn`; ValueError, PyTorch's, for a batch of one in training, which batch norm can't do with. Parameters:
+        weight (n, C, C*k*k), output channels before the others.
 
     Example:
         >>> import torch
@@ -57,7 +58,7 @@ class ODConv(DropIn):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(channels, kernel_size, stride=stride, dilation=dilation, bias=bias, **factory)
         check_positive(kernels=kernels, reduction=reduction)
-        if temperature <= 0:
+        if not temperature > 0:
             raise ValueError(f"temperature: expected a number > 0, got {temperature}")
         self.kernels = kernels
         self.reduction = reduction
@@ -76,17 +77,27 @@ class ODConv(DropIn):
         self.draw()
 
     def draw(self) -> None:
-        nn.init.normal_(self.weight, std=math.sqrt(2 / (self.channels * self.kernel_size**2)))  # as the authors' code
+        """As the authors' code: normal by the fan out, biases 0."""
+        nn.init.normal_(self.weight, std=math.sqrt(2 / (self.channels * self.kernel_size**2)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def attentions(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Of input channels and of output channels, (B, C, 1, 1); of taps, (B, k*k); of kernels, (B, n)."""
         squeezed = self.squeeze(x.mean((2, 3), keepdim=True))
-        of_inputs, of_outputs = self.input_head(squeezed).sigmoid(), self.output_head(squeezed).sigmoid()
-        of_taps = None if self.tap_head is None else self.tap_head(squeezed).flatten(1).sigmoid()
-        if self.kernel_head is None:
-            return of_inputs, of_outputs, of_taps, None
-        of_kernels = (self.kernel_head(squeezed).flatten(1) / self.temperature).softmax(1)
-        return of_inputs, of_outputs, of_taps, of_kernels
+
+        def logits(head: nn.Module) -> Tensor:
+            return head(squeezed) / self.temperature
+
+        return (
+            logits(self.input_head).sigmoid(),
+            logits(self.output_head).sigmoid(),
+            None if self.tap_head is None else logits(self.tap_head).flatten(1).sigmoid(),
+            None if self.kernel_head is None else logits(self.kernel_head).flatten(1).softmax(1),
+        )
 
     def convolve(self, x: Tensor) -> Tensor:
         of_inputs, of_outputs, of_taps, of_kernels = self.attentions(x)

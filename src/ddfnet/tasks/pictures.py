@@ -144,8 +144,13 @@ def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
     Args:
         rows: of `ddfnet.tasks.study.collect`.
+
+    Raises:
+        ValueError: no row has a test score.
     """
     scores = list(dict.fromkeys(name for row in rows for name in row if name.startswith("test_")))
+    if not scores:
+        raise ValueError("rows: expected some with a test score, got none")
     recipes = list(dict.fromkeys(row["recipe"] for row in rows))
     columns = min(3, len(scores))
     lines = -(-len(scores) // columns)

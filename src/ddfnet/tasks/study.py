@@ -136,6 +136,11 @@ def collect(done: Sequence[Trial]) -> list[Row]:
             {"recipe": trial.recipe, "seed": trial.seed, **scores, **told, "command": command, **summary["versions"]}
         )
     rows.sort(key=lambda row: ([trial.recipe for trial in done].index(row["recipe"]), row["seed"]))
+    return rows + _spreads(rows)
+
+
+def _spreads(rows: Sequence[Row]) -> list[Row]:
+    """The mean of each recipe's scores and, of several runs, their standard deviation."""
     spreads: list[Row] = []
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         of_recipe = [row for row in rows if row["recipe"] == recipe]
@@ -146,7 +151,7 @@ def collect(done: Sequence[Trial]) -> list[Row]:
         if len(of_recipe) > 1:
             deviations = {name: round(statistics.stdev(v), 6) for name, v in values.items() if len(v) > 1}
             spreads.append({"recipe": recipe, "seed": SPREAD, **deviations})
-    return rows + spreads
+    return spreads
 
 
 def test_scores(rows: Sequence[Row]) -> list[str]:
@@ -165,10 +170,15 @@ def write(rows: Sequence[Row], path: Path) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows that `write` wrote: scores as numbers, seeds as whole ones, what a row does not have left out."""
-    with path.open(newline="", encoding="utf-8") as file:
+    """The rows that `write` wrote: scores as numbers, seeds as whole ones, what a row does not have left out.
+
+    Raises:
+        ValueError: a score or a seed is no number.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows: list[Row] = [{name: text for name, text in row.items() if text} for row in csv.DictReader(file)]
-    for row in rows:
+    runs = [row for row in rows if row.get("seed") not in (None, MEAN, SPREAD)]
+    for row in runs:
         row |= {name: float(text) for name, text in row.items() if name.startswith(("test_", "val_"))}
-        row["seed"] = row["seed"] if row["seed"] in (MEAN, SPREAD) else int(row["seed"])
-    return rows
+        row["seed"] = int(row["seed"])
+    return runs + _spreads(runs)

@@ -127,6 +127,35 @@ def test_a_row_with_options_takes_runs_with_these(tmp_path: Path) -> None:
     found = evidence.score("imagenet/resnet50", options, "test_accuracy")
     assert found is not None
     assert found[0] == 0.6
+    assert evidence.score("imagenet/resnet50", "", "test_accuracy") is None  # which is another network's row
+
+
+@pytest.mark.parametrize(
+    ("more", "counts"),
+    [
+        ("--data.root X --trainer.devices 8", True),
+        ("--data.root=X --data.workers=4", True),
+        ("--epochs 1", False),
+        ("--model.network=resnet18", False),
+    ],
+)
+def test_a_run_with_options_that_the_row_does_not_have_is_another_experiment(
+    tmp_path: Path, more: str, counts: bool
+) -> None:
+    row = f"imagenet/resnet50,0,0.6,a GPU,2026,ddfnet train --config imagenet/resnet50 --seed 0 {more}"
+    (tmp_path / "a.csv").write_text(STUDY + row)
+    evidence, _ = collect([tmp_path])
+    assert (evidence.score("imagenet/resnet50", "", "test_accuracy") is not None) == counts
+
+
+def test_files_of_one_name_are_all_evidence(tmp_path: Path) -> None:
+    for folder, recipe in (("a", "imagenet/resnet50"), ("b", "imagenet/ddf_mul_resnet50")):
+        (tmp_path / folder).mkdir()
+        row = f"{recipe},0,0.6,a GPU,2026,ddfnet train --config {recipe} --seed 0"
+        (tmp_path / folder / "same.csv").write_text(STUDY + row)
+    evidence, _ = collect([tmp_path / "a", tmp_path / "b"])
+    for recipe in ("imagenet/resnet50", "imagenet/ddf_mul_resnet50"):
+        assert evidence.score(recipe, "", "test_accuracy") is not None
 
 
 def test_other_files_of_a_folder_are_told(tmp_path: Path) -> None:

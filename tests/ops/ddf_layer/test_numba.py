@@ -239,6 +239,24 @@ def altered(change: str) -> ddfnet.DDF:
     return layer
 
 
+def test_normalisations_of_other_filters_are_run_as_they_are() -> None:
+    """The same number of taps as other filters, another pool, or another dtype: what the modules make of them counts."""
+    x = torch.randn(2, 25, 4, 4)
+    layers = [ddfnet.DDF(25), ddfnet.DDF(25, heads=25), ddfnet.DDF(25)]
+    channel: Any = layers[0].channel_branch
+    channel[4] = ddfnet.FilterNorm(9, 5, kind="channel")
+    spatial: Any = layers[1].spatial_branch
+    spatial[1] = ddfnet.FilterNorm(9, 5)
+    pooled: Any = layers[2].channel_branch
+    pooled[0] = torch.nn.AdaptiveAvgPool2d((1, 1))
+    assert torch.equal(layers[0].filters(x)[0].flatten(1), channel(x).flatten(1))
+    assert torch.equal(layers[1].filters(x)[1].flatten(1, 2), spatial(x))
+    assert [layer._runs_as_one(x) for layer in layers] == [False, False, True]
+    half = ddfnet.DDF(8).bfloat16()
+    half.channel_branch[4].float()
+    assert half(torch.randn(2, 8, 5, 5).bfloat16()).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("change", ["kernel", "bias", "stride", "forward", "more"])
 def test_branches_that_were_altered_are_run_as_they_are(change: str) -> None:
     layer, x = altered(change), torch.randn(2, 4, 6, 6)

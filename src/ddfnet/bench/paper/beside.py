@@ -59,8 +59,8 @@ def title(table: PaperTable) -> str:
 
 def notes(table: PaperTable, cells: list[list[Cell]]) -> list[str]:
     """What stands under a table: its own notes, those of its rows by number, and where the measured cells are from."""
-    numbered = [row for row in table.rows if row.note]
-    found = [*table.notes, *(f"[{place}] {row.note}" for place, row in enumerate(numbered, 1))]
+    numbered = dict.fromkeys(row.note for row in table.rows if row.note)
+    found = [*table.notes, *(f"[{place}] {note}" for place, note in enumerate(numbered, 1))]
     sources = dict.fromkeys(cell.source for row in cells for cell in row if cell.mark == "measured")
     return [*found, *(f"{MEASURED} {source}" for source in sources)]
 
@@ -81,12 +81,8 @@ def commands(table: PaperTable, cells: list[list[Cell]]) -> list[str]:
 
 def labels(table: PaperTable) -> list[str]:
     """Of the rows, with the number of the row's note."""
-    place = 0
-    found = []
-    for row in table.rows:
-        place += bool(row.note)
-        found.append(f"{row.label} [{place}]" if row.note else row.label)
-    return found
+    numbered = list(dict.fromkeys(row.note for row in table.rows if row.note))
+    return [f"{row.label} [{numbered.index(row.note) + 1}]" if row.note else row.label for row in table.rows]
 
 
 def terminal(table: PaperTable, cells: list[list[Cell]]) -> Table:

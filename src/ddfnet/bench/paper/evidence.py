@@ -14,6 +14,10 @@ BENCHMARKS = ("layer", "op")  # in the order they are taken where a row names no
 LAYOUTS = ("nchw", "channels_last")
 CLOCKS = ("cpu", "eager", "queued", "graph")
 MEBI = 2**20
+ELSEWHERE = (  # options of `ddfnet train` that a score does not depend on
+    *("config", "run", "seed", "data.root", "data.workers"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
+)
 NYU = {
     "dataset": "nyu (test)",
     "images": "449",
@@ -25,7 +29,7 @@ Kind = Literal["benchmark", "study", "comparison"]  # by the command: bench, stu
 
 @dataclass
 class Evidence:
-    """Results by the file they are from."""
+    """Results by the path of the file that they are from."""
 
     kinds: dict[Path, Kind] = field(default_factory=dict)  # of all files that were taken in
     benchmarks: dict[str, list[Result]] = field(default_factory=dict)
@@ -40,20 +44,20 @@ class Evidence:
             OSError: it can't be read.
         """
         if path.suffix == ".json":
-            self.benchmarks[path.name] = read(path)
+            self.benchmarks[str(path)] = read(path)
             self.kinds[path] = "benchmark"
             return
         try:
-            rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+            rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
         except (UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path}: expected a CSV file ({error})") from None
         found = kind(path, rows)
         if found == "study":
-            self.studies[path.name] = rows
+            self.studies[str(path)] = rows
         elif found == "benchmark":
-            self.benchmarks[path.name] = read(path)
+            self.benchmarks[str(path)] = read(path)
         else:
-            self.comparisons[path.name] = rows
+            self.comparisons[str(path)] = rows
         self.kinds[path] = found
 
     def measured(self, table: PaperTable) -> dict[tuple[str, str], tuple[float, str]]:
@@ -70,23 +74,25 @@ class Evidence:
                     result = _result(results, row, column)
                     value = None if result is None else _value(result, column)
                     if result is not None and value is not None:
-                        cells[row.label, column.name] = value, _describe(result, name)
+                        cells[row.label, column.name] = value, _describe(result, Path(name).name)
             date = max((result.environment.date for result in results), default="")
             if (len(cells), date) > best:
                 best, found = (len(cells), date), cells
         return found
 
     def score(self, recipe: str, options: str, name: str) -> tuple[float, str] | None:
-        """The mean of a test score over the seeds of a recipe with these options, and its source; None without one."""
+        """The mean of a test score over the seeds of a recipe with these options, and its source; None without one.
+
+        A run with any other option that can change the score is another experiment's.
+        """
         for file, rows in self.studies.items():
             runs = [row for row in rows if row["recipe"] == recipe and row.get("command") and row.get(name)]
-            runs = [row for row in runs if set(shlex.split(options)) <= set(shlex.split(row["command"]))]
+            runs = [row for row in runs if _settings(row["command"]) == _settings(options)]
             if runs:
                 mean = sum(float(row[name]) for row in runs) / len(runs)
-                first, count = runs[0], len(runs)
-                seeds = f"{count} seed{'s' * (count > 1)}"
-                source = f"{file}: {seeds}, {first.get('device', '')}, {first.get('date', '')[:10]}: {first['command']}"
-                return mean, source
+                first, seeds = runs[0], f"{len(runs)} seed{'s' * (len(runs) > 1)}"
+                where = f"{seeds}, {first.get('device', '')}, {first.get('date', '')[:10]}"
+                return mean, f"{Path(file).name}: {where}: {first['command']}"
         return None
 
     def compared(self, method: str, factor: int) -> tuple[float, str] | None:
@@ -95,8 +101,23 @@ class Evidence:
         for file, rows in self.comparisons.items():
             for row in rows:
                 if wanted.items() <= row.items():
-                    return float(row["rmse"]), f"{file}: {row.get('options', '')}, {row.get('date', '')[:10]}"
+                    return float(
+                        row["rmse"]
+                    ), f"{Path(file).name}: {row.get('options', '')}, {row.get('date', '')[:10]}"
         return None
+
+
+def _settings(command: str) -> dict[str, str]:
+    """What the options of `ddfnet train` in a command say, but for where it runs, on what and with which seed."""
+    found: dict[str, str] = {}
+    name = ""
+    for word in shlex.split(command):
+        if word.startswith("--"):
+            name, _, value = word.removeprefix("--").partition("=")
+            found[name] = value
+        elif name:
+            found[name] = " ".join(filter(None, (found[name], word)))
+    return {name: value for name, value in found.items() if name not in ELSEWHERE}
 
 
 def kind(path: Path, rows: Sequence[Mapping[str, str]]) -> Kind:
