@@ -180,6 +180,28 @@ def longer_training() -> str:
     return accuracy_table("fashion_mnist_longer.csv")
 
 
+def network_sizes() -> str:
+    """The same recipes on networks half as wide and on maps twice as high and wide."""
+    files = {
+        "half as wide": "fashion_mnist_narrow.csv",
+        "as it is": "fashion_mnist.csv",
+        "maps twice as high and wide": "fashion_mnist_large.csv",
+    }
+    scores = [
+        {(row["recipe"], row["seed"]): percent(row, "test_accuracy") for row in read(file)} for file in files.values()
+    ]
+
+    def score(recipe: str, found: dict[tuple[str, str], str]) -> str:
+        mean, spread = found[recipe, "mean"], found.get((recipe, "std"))
+        return f"{mean} ± {spread}" if spread else mean
+
+    recipes = [recipe for recipe, seed in scores[0] if seed == "mean"]
+    lines = (
+        [f"`{name.removeprefix('fashion_mnist/')}`", *(score(name, found) for found in scores)] for name in recipes
+    )
+    return table(("recipe", *files), lines)
+
+
 def accuracy_table(file: str) -> str:
     """Means and spreads of a study of classification, the best first."""
     rows = read(file)
@@ -306,6 +328,7 @@ FIGURES: dict[str, Callable[[], str]] = {
         classification,
         small_images,
         longer_training,
+        network_sizes,
         op,
         op_avx2,
         table_2,
