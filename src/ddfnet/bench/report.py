@@ -12,7 +12,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import ddfnet
 from ddfnet.bench.paper import beside
 from ddfnet.bench.paper.evidence import Kind, kind
 from ddfnet.bench.paper.ours import Cell
+from ddfnet.bench.results import Environment
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 TITLES: dict[Kind, str] = {
@@ -35,22 +36,8 @@ ORDER = tuple(TITLES)
 UNFOLDED = 30  # rows of a table that is open from the start
 MOST = 2_000  # rows of a file that are shown; the file itself has all
 # Columns whose numbers are names, not amounts.
-NAMES = (
-    *("case", "date", "device", "device_name", "seed"),
-    *(
-        "cuda",
-        "cudnn",
-        "ddfnet",
-        "kornia",
-        "numba",
-        "python",
-        "pytorch-lightning",
-        "timm",
-        "torch",
-        "torchvision",
-        "triton",
-    ),
-)
+NAMES = {field.name for field in fields(Environment)}
+NAMES |= {"case", "kornia", "pytorch-lightning", "seed", "timm", "torchvision"}
 MARKS = {  # how the overview names what ours are, in its order
     "agrees": "exact, as printed",
     "differs": "exact, differs",
