@@ -40,9 +40,14 @@ def test_large_results_are_marked() -> None:
         assert is_marked(grad.data_ptr() + grad.nbytes // 2)
 
 
+def unmarked() -> torch.Tensor:
+    """64 MiB of memory of their own: what an allocator hands out may have been a large result before."""
+    return torch.frombuffer(mmap.mmap(-1, 64 * 2**20), dtype=torch.uint8)
+
+
 @on_linux
 def test_only_the_memory_of_the_tensor_is_marked() -> None:
-    pages = torch.frombuffer(mmap.mmap(-1, 64 * 2**20), dtype=torch.uint8)  # of its own, not marked before
+    pages = unmarked()
     part = pages[2**20 : 33 * 2**20]
     assert huge_pages.advise(part) is part
     assert is_marked(part.data_ptr() + part.nbytes // 2)
@@ -51,7 +56,7 @@ def test_only_the_memory_of_the_tensor_is_marked() -> None:
 
 @on_linux
 def test_small_results_are_left_alone() -> None:
-    pages = torch.empty(64 * 2**20, dtype=torch.uint8)
+    pages = unmarked()
     huge_pages.advise(pages[2**20 : 2**21])
     assert not is_marked(pages.data_ptr() + 2**20 + 2 * mmap.PAGESIZE)
 
