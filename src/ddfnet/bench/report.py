@@ -44,7 +44,8 @@ MARKS = {  # how the overview names what ours are, in its order
     "unprinted": "exact, not printed",
     "measured": "measured here",
     "needs": "needs data",
-    "absent": "not built",
+    "absent": "not built or measured",
+    "theirs": "not ours to make",
 }
 
 
@@ -212,7 +213,9 @@ def standing(cell: Cell, digits: int) -> str:
         return {True: "agrees", False: "differs", None: "unprinted"}[cell.agrees(digits)]
     if cell.mark in ("measured", "needs"):
         return cell.mark
-    return "absent" if cell.printed is not None else ""
+    if cell.printed is None:
+        return ""
+    return "theirs" if cell.mark == "none" else "absent"
 
 
 def count(filled: beside.Filled) -> Counter[str]:
