@@ -138,12 +138,13 @@ def is_plain(branch: nn.Sequential | None, kernel_size: int, stride: int = 1) ->
     steps = (stride, stride) if kinds == _SPATIAL else (1, 1)
     normalise: Any = modules[-1]
     predict: Any = modules[-2]
+    scale = normalise.std if normalise.affine == "released" else normalise.alpha
     return (
         normalise.kind == ("spatial" if kinds == _SPATIAL else "channel")
         and (normalise.kernel_size, normalise.filters * kernel_size**2) == (kernel_size, predict.out_channels)
         and normalise.init_scale != 0
         and (kinds == _SPATIAL or modules[0].output_size in (1, (1, 1)))
-        and len({parameter.dtype for parameter in branch.parameters()}) == 1
+        and (scale is None or scale.dtype == predict.weight.dtype)
         and all(
             (module.kernel_size, module.stride, module.padding, module.groups) == ((1, 1), steps, (0, 0), 1)
             and module.bias is not None

@@ -18,12 +18,8 @@ ELSEWHERE = (  # options of `ddfnet train` that a score does not depend on
     *("config", "run", "seed", "data.root", "data.workers"),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
 )
-NYU = {
-    "dataset": "nyu (test)",
-    "images": "449",
-    "protocol": "pac",
-    "unit": "cm",
-}  # in `ddfnet evaluate depth`'s columns
+# Table 7's images and protocol, in the columns of `ddfnet evaluate depth`.
+NYU = {"dataset": "nyu (test)", "images": "449", "protocol": "pac", "unit": "cm"}
 Kind = Literal["benchmark", "study", "comparison"]  # by the command: bench, study, evaluate depth
 
 
@@ -101,9 +97,8 @@ class Evidence:
         for file, rows in self.comparisons.items():
             for row in rows:
                 if wanted.items() <= row.items():
-                    return float(
-                        row["rmse"]
-                    ), f"{Path(file).name}: {row.get('options', '')}, {row.get('date', '')[:10]}"
+                    source = f"{Path(file).name}: {row.get('options', '')}, {row.get('date', '')[:10]}"
+                    return float(row["rmse"]), source
         return None
 
 
