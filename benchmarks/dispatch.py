@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 import ddfnet
-from ddfnet.ops.ddf import api, transforms
-from ddfnet.ops.ddf.checks import check
+from ddfnet.ops.ddf import api
+from ddfnet.ops.ddf import autograd as transforms
+from ddfnet.ops.ddf.geometry import check
 
 X, CHANNEL, SPATIAL = torch.randn(1, 8, 4, 4), torch.randn(1, 8, 3, 3), torch.randn(1, 9, 4, 4)
 OUTPUT = torch.empty_like(X)

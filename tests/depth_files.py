@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddfnet.data.rgbd import RGBDImage, RGBDImages
+from ddfnet.data.depth.photographs import RGBDImage, RGBDImages
 
 
 class Given(RGBDImages):

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 
 import ddfnet.models  # noqa: F401 - registers the networks
 from ddfnet import DDF
-from ddfnet.data.fashion_mnist import fashion_mnist
+from ddfnet.data.classification.fashion_mnist import fashion_mnist
 
 IMAGE = 1_200  # of the test images
 PIXELS = {"background": (2, 2), "edge": (5, 3), "inside": (7, 7)}  # rows and columns of the 14x14 map

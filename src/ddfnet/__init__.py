@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ddfnet.models.upsample_depth import upsample_depth
+    from ddfnet.models.depth.upsample import upsample_depth
     from ddfnet.nn.ddf import DDF
-    from ddfnet.nn.ddf_up import DDFUp
     from ddfnet.nn.filter_norm import FilterNorm
     from ddfnet.nn.replace import replace_conv2d
+    from ddfnet.nn.upsamplers.ddf_up import DDFUp
     from ddfnet.ops.ddf.api import ddf
     from ddfnet.ops.ddf_up.api import ddf_up
 
@@ -28,12 +28,12 @@ __all__ = ["DDF", "DDFUp", "FilterNorm", "ddf", "ddf_up", "replace_conv2d", "ups
 
 _HOMES = {
     "DDF": "ddfnet.nn.ddf",
-    "DDFUp": "ddfnet.nn.ddf_up",
+    "DDFUp": "ddfnet.nn.upsamplers.ddf_up",
     "FilterNorm": "ddfnet.nn.filter_norm",
     "ddf": "ddfnet.ops.ddf.api",
     "ddf_up": "ddfnet.ops.ddf_up.api",
     "replace_conv2d": "ddfnet.nn.replace",
-    "upsample_depth": "ddfnet.models.upsample_depth",
+    "upsample_depth": "ddfnet.models.depth.upsample",
 }
 
 

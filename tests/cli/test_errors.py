@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ddfnet.cli import COMMANDS, main
-from ddfnet.data.fashion_mnist import SAMPLE
+from ddfnet.data.classification.fashion_mnist import SAMPLE
 
 
 class Caller:

@@ -10,7 +10,7 @@ from PIL import Image
 
 import ddfnet.models  # noqa: F401 - registers the networks
 from ddfnet.cli import main
-from ddfnet.data.image_folder import Transforms, image_folder
+from ddfnet.data.classification.image_folder import Transforms, image_folder
 from ddfnet.data.images import central_transform, training_transform
 
 

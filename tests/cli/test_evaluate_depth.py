@@ -10,13 +10,14 @@ import torch
 from tests.depth_files import write_folder
 
 from ddfnet.cli import main
-from ddfnet.data.depth_protocols import low_resolution
-from ddfnet.data.rgbd import Motorcycle
-from ddfnet.models import joint_upsampling
+from ddfnet.data.depth.photographs import Motorcycle
+from ddfnet.data.depth.protocols import low_resolution
+from ddfnet.models.depth import joint_upsampling
 from ddfnet.ops.fill_unknown import fill_unknown
-from ddfnet.tasks import depth_comparison, depth_rivals
-from ddfnet.tasks.depth_metrics import depth_errors
-from ddfnet.tasks.depth_rivals import GuidedFilter, Interpolation, JointBilateral
+from ddfnet.tasks.depth import comparison as depth_comparison
+from ddfnet.tasks.depth import rivals as depth_rivals
+from ddfnet.tasks.depth.metrics import depth_errors
+from ddfnet.tasks.depth.rivals import GuidedFilter, Interpolation, JointBilateral
 
 CLASSICAL = ["nearest", "bilinear", "bicubic", "joint bilateral", "guided filter"]
 

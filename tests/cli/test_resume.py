@@ -32,7 +32,7 @@ def kill_and_resume(folder: Path) -> int:
     """Trains in forked children, killing each after a random delay, until one ends by itself; returns the kills."""
     import ddfnet.cli.experiment
     import ddfnet.cli.train
-    import ddfnet.tasks.classification  # noqa: F401
+    import ddfnet.tasks.classification.task  # noqa: F401
     from ddfnet.cli import main
 
     delays = random.Random(0)

@@ -15,9 +15,10 @@ from PIL import Image
 
 import ddfnet
 from ddfnet.cli import main
-from ddfnet.data.depth_files import read_depth
-from ddfnet.models import joint_upsampling, upsample_depth
-from ddfnet.models.joint_upsampling import DDFUpNet, save
+from ddfnet.data.depth.files import read_depth
+from ddfnet.models.depth import joint_upsampling
+from ddfnet.models.depth import upsample as upsample_depth
+from ddfnet.models.depth.joint_upsampling import DDFUpNet, save
 
 LOW, SIZE = (9, 12), (36, 47)
 
@@ -259,7 +260,7 @@ MEASURED = """
 import resource, sys
 import numpy as np, torch
 import ddfnet
-from ddfnet.models.joint_upsampling import DDFUpNet
+from ddfnet.models.depth.joint_upsampling import DDFUpNet
 
 torch.manual_seed(0)
 rng = np.random.default_rng(0)

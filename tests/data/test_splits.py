@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ddfnet.data.classification.fashion_mnist import CLASSES, SAMPLE, fashion_mnist, read_idx
+from ddfnet.data.classification.image_folder import Transforms, default_transforms, image_folder
 from ddfnet.data.decode import read_rgb
-from ddfnet.data.fashion_mnist import CLASSES, SAMPLE, fashion_mnist, read_idx
-from ddfnet.data.image_folder import Transforms, default_transforms, image_folder
 from ddfnet.data.images import central_transform, training_transform
 from ddfnet.data.splits import InMemorySplit
 

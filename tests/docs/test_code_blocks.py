@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.docs.pages import PAGES, blocks, name_of
 
-from ddfnet.ops.ddf import numba_kernels
+from ddfnet.ops.ddf.cpu import backend as numba_kernels
 
 WITH_PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 

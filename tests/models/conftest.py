@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddfnet.models import joint_upsampling
-from ddfnet.models.joint_upsampling import DDFUpNet
+from ddfnet.models.depth import joint_upsampling
+from ddfnet.models.depth.joint_upsampling import DDFUpNet
 
 
 @pytest.fixture(scope="module")

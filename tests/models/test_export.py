@@ -15,9 +15,9 @@ import ddfnet
 import ddfnet.models  # registers the networks
 from ddfnet.cli import main
 from ddfnet.models import DDFUpNet
+from ddfnet.models.depth.joint_upsampling import save
 from ddfnet.models.export import export_onnx
-from ddfnet.models.joint_upsampling import save
-from ddfnet.nn.upsample import upsample_layer
+from ddfnet.nn.upsamplers.plain import upsample_layer
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -99,7 +99,7 @@ def test_a_network_of_depth_and_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the command, with the weights that ship: here those of another folder."""
-    monkeypatch.setattr("ddfnet.models.joint_upsampling.WEIGHTS", tmp_path)
+    monkeypatch.setattr("ddfnet.models.depth.joint_upsampling.WEIGHTS", tmp_path)
     network, path = DDFUpNet(2, residual=True), tmp_path / "model.onnx"
     save(network, tmp_path / "ddf_up_net_x2.safetensors")
     assert main(["export", "ddf_up_net_x2", "--onnx", str(path)]) == 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import ddfnet
-from ddfnet.nn.drop_in import DropIn
+from ddfnet.nn.rivals.contract import DropIn
 
 SIZES = ((7, 9), (8, 6), (2, 1))  # odd, even, smaller than a dilated filter
 GEOMETRIES = [(k, s, d) for k in (3, 5) for s in (1, 2) for d in (1, 2)]

@@ -15,7 +15,7 @@ import torch
 
 def main(argv: Sequence[str]) -> int:
     from ddfnet.cli import main as ddfnet
-    from ddfnet.tasks.classification import Classification
+    from ddfnet.tasks.classification.task import Classification
 
     torch.set_num_threads(1)
     rank, epoch, batch = map(int, os.environ.get("DDFNET_TEST_KILL", "-1/0/0").split("/"))

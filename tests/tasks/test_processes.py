@@ -48,7 +48,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("killed", 2, [NORM, *OPTIONS, "--data.batch_size=8"], "1/1/2"),
     ]
     script = f"import sys, os, json; sys.path.insert(0, {str(ENTRY.parent)!r}); import killable\n"
-    script += "import ddfnet.cli.train, ddfnet.cli.experiment, ddfnet.tasks.classification, ddfnet.tasks.run\n"
+    script += (
+        "import ddfnet.cli.train, ddfnet.cli.experiment, ddfnet.tasks.classification.task, ddfnet.tasks.run.folder\n"
+    )
     for name, processes, options, kill in jobs:
         argv = ["train", f"--run={folder / name}", *options]
         script += f"os.environ['DDFNET_TEST_KILL'] = {kill or '-1/0/0'!r}\n"
@@ -145,7 +147,7 @@ def test_a_process_without_a_readable_image_holds_nobody_up(tmp_path: Path) -> N
     script = f"""import sys, os, json
 sys.path.insert(0, {str(ENTRY.parent)!r})
 import killable
-from ddfnet.tasks.classification import Classification
+from ddfnet.tasks.classification.task import Classification
 score = Classification._score
 def blind(self, batch, part):
     images, labels, names = batch

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddfnet.ops.ddf.api import Backend, ddf
-from ddfnet.ops.ddf.checks import Combine
+from ddfnet.ops.ddf.geometry import Combine
 from ddfnet.ops.ddf_up.api import ddf_up
 
 Filters = Literal["both", "channel", "spatial"]

@@ -17,9 +17,9 @@ from ddfnet.bench.results import Result
 from ddfnet.bench.rivals import ON_REQUEST, pac_guide
 from ddfnet.bench.subjects import Subject, entries
 from ddfnet.nn.ddf import DDF
-from ddfnet.nn.ddf_up import DDFUp
-from ddfnet.nn.pac import PacConv2d
-from ddfnet.nn.upsample import upsample_layer
+from ddfnet.nn.rivals.pac import PacConv2d
+from ddfnet.nn.upsamplers.ddf_up import DDFUp
+from ddfnet.nn.upsamplers.plain import upsample_layer
 
 RIVALS = ("dense", "depthwise", "pac")
 UP_RIVALS = ("carafe", "dysample", "deconv", "pixel_shuffle", "bilinear", "nearest")

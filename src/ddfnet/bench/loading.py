@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 
 from ddfnet.bench.measure import Entry, Group, Settings, compare
 from ddfnet.bench.results import Result
-from ddfnet.data.fashion_mnist import fashion_mnist
-from ddfnet.data.image_folder import Transforms, image_folder
+from ddfnet.data.classification.fashion_mnist import fashion_mnist
+from ddfnet.data.classification.image_folder import Transforms, image_folder
 from ddfnet.data.images import central_transform, training_transform
 
 WIDTH, HEIGHT, QUALITY, NOISE = 500, 375, 90, 28.0

@@ -14,8 +14,8 @@ from torch import Tensor
 from ddfnet.bench.cases import OpCase
 from ddfnet.bench.subjects import Subject
 from ddfnet.ops.ddf import api
-from ddfnet.ops.ddf.checks import check, memory_format_of
 from ddfnet.ops.ddf.flops import ddf_flops
+from ddfnet.ops.ddf.geometry import check, memory_format_of
 from ddfnet.ops.pac import pac_conv2d
 
 # Timed only on request: "compile", the reference under torch.compile, and "pac", pixel-adaptive convolution (Table 2).

@@ -14,7 +14,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--no-ema", action="store_true", help="the last weights, not their moving average")
     options = parser.parse_args(argv)
 
-    from ddfnet.models.checkpoints import convert_released
+    from ddfnet.models.classification.checkpoints import convert_released
 
     count = convert_released(options.IN, options.out, ema=not options.no_ema)
     print(f"{options.out}: {count} tensors, {options.out.stat().st_size / 1e6:.1f} MB")

@@ -14,8 +14,8 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from ddfnet.cli.experiment import instantiate, make_parser, quiet, run_folder
-    from ddfnet.tasks.launch import rank
-    from ddfnet.tasks.run import evaluate
+    from ddfnet.tasks.run.folder import evaluate
+    from ddfnet.tasks.run.launch import rank
 
     quiet()
     parser = make_parser(
@@ -79,15 +79,15 @@ def _positional(argv: list[str]) -> str | None:
 
 
 def _is_network(name: str) -> bool:
-    from ddfnet.models.resnet import is_model
+    from ddfnet.models.classification.resnet import is_model
 
     return is_model(name) or name.startswith(("hf-hub:", "local-dir:"))
 
 
 def _elsewhere(what: str, weights: Path | None, combine: str) -> tuple[Any, dict[str, Any]]:
     """A network with its weights, and the options that its images are prepared by."""
-    from ddfnet.models.checkpoints import load_released
-    from ddfnet.models.resnet import create_model
+    from ddfnet.models.classification.checkpoints import load_released
+    from ddfnet.models.classification.resnet import create_model
 
     network: Any
     if Path(what).is_file():

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ddfnet.models.joint_upsampling import JointUpsampler
-    from ddfnet.tasks import depth_comparison as comparison
+    from ddfnet.models.depth.joint_upsampling import JointUpsampler
+    from ddfnet.tasks.depth import comparison
 
 
 def main(argv: list[str]) -> int:
     from rich.console import Console
 
-    from ddfnet.data.depth_protocols import PROTOCOLS, protocol_of
+    from ddfnet.data.depth.protocols import PROTOCOLS, protocol_of
 
     parser = argparse.ArgumentParser(
         prog="ddfnet evaluate depth",
@@ -65,9 +65,9 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from ddfnet.models.joint_upsampling import JointUpsampler, pretrained
-    from ddfnet.tasks import depth_comparison as comparison
-    from ddfnet.tasks.run import versions
+    from ddfnet.models.depth.joint_upsampling import JointUpsampler, pretrained
+    from ddfnet.tasks.depth import comparison
+    from ddfnet.tasks.run.folder import versions
 
     console = Console()
     data = comparison.find(args.dataset, args.root, images=args.images)
@@ -106,7 +106,7 @@ def _table(data: "comparison.Compared", scores: "list[comparison.Score]") -> "Ta
     """A line a method, a column a factor: RMSE / MAE / RMSE near edges."""
     from rich.table import Table
 
-    from ddfnet.data.depth_protocols import protocol_of
+    from ddfnet.data.depth.protocols import protocol_of
 
     protocol = scores[0].protocol
     table = Table(
@@ -136,8 +136,8 @@ def _network_of_run(path: Path) -> "tuple[str, JointUpsampler]":
     import pytorch_lightning as lightning
 
     from ddfnet.cli.experiment import instantiate, make_parser, quiet, run_folder
-    from ddfnet.tasks.checkpoints import load_weights
-    from ddfnet.tasks.joint_upsampling import JointUpsampling
+    from ddfnet.tasks.depth.task import JointUpsampling
+    from ddfnet.tasks.run.checkpoints import load_weights
 
     quiet()
     folder = run_folder(path)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ddfnet import recipes
-from ddfnet.tasks.launch import placed
-from ddfnet.tasks.run import RunFolder
+from ddfnet.tasks.run.folder import RunFolder
+from ddfnet.tasks.run.launch import placed
 
 # A run sets these itself.
 OWN_TRAINER_OPTIONS = {
@@ -136,7 +136,7 @@ def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) 
         "detections.png": "what was found beside what is there",
         "depth.png": "test images, their low resolution, bicubic, ours and the errors",
         "detections.json": "what was found on all test images, as COCO's results",
-        "network.safetensors": "the network, for `ddfnet.models.joint_upsampling.load`",
+        "network.safetensors": "the network, for `ddfnet.models.depth.joint_upsampling.load`",
         "best.ckpt": "the weights that were tested",
         "last.ckpt": "the state training ended in",
     }

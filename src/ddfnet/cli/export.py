@@ -32,8 +32,8 @@ def main(argv: list[str]) -> int:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     network: nn.Module
     if options.MODEL.startswith("ddf_up_net_x") and options.MODEL[12:].isdecimal():
+        from ddfnet.models.depth.joint_upsampling import pretrained
         from ddfnet.models.export import export_joint_onnx
-        from ddfnet.models.joint_upsampling import pretrained
 
         if options.input_shape is not None:
             raise ValueError(f"--input-shape: expected none with {options.MODEL}, whose file takes any size")
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
         return _report(options.onnx, worst)
     if Path(options.MODEL).is_dir():
         from ddfnet.cli.experiment import instantiate, make_parser, run_folder
-        from ddfnet.tasks.checkpoints import load_weights
+        from ddfnet.tasks.run.checkpoints import load_weights
 
         folder = run_folder(Path(options.MODEL))
         experiment = make_parser("ddfnet export", "", "")
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
         load_weights(model, folder.best)
         network, shape = model.network, options.input_shape or model.describe(data)["input_shape"]
     else:
-        from ddfnet.models.resnet import create_model, is_model
+        from ddfnet.models.classification.resnet import create_model, is_model
 
         if not is_model(options.MODEL):
             raise ValueError(f"MODEL: neither the folder of a run nor a network of timm or ddfnet: {options.MODEL!r}")

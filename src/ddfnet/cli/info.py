@@ -11,7 +11,7 @@ def main(argv: list[str]) -> int:
 
     import ddfnet
     from ddfnet.ops.ddf.api import KERNELS
-    from ddfnet.ops.ddf.checks import check
+    from ddfnet.ops.ddf.geometry import check
 
     print(f"ddfnet {ddfnet.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     packages = ("torch", "numba", "triton", "timm", "pytorch-lightning")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def main(argv: list[str]) -> int:
-    from ddfnet.data import garments
+    from ddfnet.data.detection import garments
 
     parser = argparse.ArgumentParser(
         prog="ddfnet make-garments",

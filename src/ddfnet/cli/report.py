@@ -96,7 +96,8 @@ def _picture(path: Path, kind: "Kind") -> bytes | None:
 
                 plots.plot(results.read(path), drawn)
             elif kind == "study":
-                from ddfnet.tasks import pictures, study
+                from ddfnet.tasks import pictures
+                from ddfnet.tasks.run import study
 
                 pictures.draw_study(study.read(path), drawn)
         except ValueError:

@@ -40,8 +40,8 @@ def main(argv: list[str]) -> int:
         raise FileNotFoundError(f"{args.IMAGE}: no such image")
 
     from ddfnet.cli.experiment import quiet
-    from ddfnet.tasks import show
-    from ddfnet.tasks.filter_pictures import draw_all
+    from ddfnet.tasks.classification import show
+    from ddfnet.tasks.classification.filter_pictures import draw_all
 
     quiet()
     image = show.read(args.IMAGE)

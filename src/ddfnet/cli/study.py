@@ -38,8 +38,8 @@ def main(argv: list[str]) -> int:
             ending = " or ".join(endings)
             raise ValueError(f"{option}: expected a file in a folder that is there, ending in {ending}, got {path}")
 
-    from ddfnet.tasks import study
     from ddfnet.tasks.pictures import draw_study
+    from ddfnet.tasks.run import study
 
     console = Console()
     folder = args.folder or Path("runs") / f"study-{args.recipes[0].replace('/', '-')}"

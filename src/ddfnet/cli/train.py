@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddfnet.tasks.run import RunFolder
+    from ddfnet.tasks.run.folder import RunFolder
 
 DEFAULT = "fashion_mnist/ddf_resnet_mini"
 SHARED = "DDFNET_RUN"  # the first process's folder, for those it starts
@@ -18,8 +18,8 @@ def main(argv: list[str]) -> int:
 
     from ddfnet.atomic import write_text
     from ddfnet.cli.experiment import instantiate, make_parser, print_summary, quiet, run_folder, with_recipe
-    from ddfnet.tasks.launch import meet_anew, rank, restarted
-    from ddfnet.tasks.run import RunFolder, prepare, train
+    from ddfnet.tasks.run.folder import RunFolder, prepare, train
+    from ddfnet.tasks.run.launch import meet_anew, rank, restarted
 
     quiet()
     console = Console(quiet=rank() > 0)
@@ -31,8 +31,8 @@ def main(argv: list[str]) -> int:
         f"Trains by a recipe (default: {DEFAULT}) and scores the best epoch once, on the test images. "
         "Options of the network and its training: `ddfnet train --model.help=ddfnet.tasks.classification.Classification`; "
         "of the data: `ddfnet train --data.help=ddfnet.tasks.classification.ClassificationData`; of detectors: "
-        "`ddfnet.tasks.detection.Detection` and `ddfnet.tasks.detection_data.DetectionData`; of depth: "
-        "`ddfnet.tasks.joint_upsampling.JointUpsampling` and `ddfnet.tasks.joint_upsampling_data.JointUpsamplingData`.",
+        "`ddfnet.tasks.detection.Detection` and `ddfnet.tasks.detection.DetectionData`; of depth: "
+        "`ddfnet.tasks.depth.task.JointUpsampling` and `ddfnet.tasks.depth.data.JointUpsamplingData`.",
     )
     parser.add_argument("--run", type=Path, default=None, help="folder of the run (default: a new one below runs/)")
     parser.add_argument("--resume", metavar="RUN", help="goes on with the run in this folder; takes no other option")
@@ -114,7 +114,7 @@ def _resumed(argv: list[str]) -> Path | None:
 
 def _shared(asked: Path | None) -> Path | None:
     """The folder asked for; in a process that another one started, that one's; None where a new one is to be made."""
-    from ddfnet.tasks.launch import launched_processes, rank
+    from ddfnet.tasks.run.launch import launched_processes, rank
 
     if asked is None and launched_processes() is not None:
         raise ValueError("--run: expected a folder, since the processes that were launched share it, got none")

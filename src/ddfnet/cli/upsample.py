@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from ddfnet.data.depth_files import DepthMap
+    from ddfnet.data.depth.files import DepthMap
 
 
 def main(argv: list[str]) -> int:
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 
     import numpy as np
 
-    from ddfnet.data.depth_files import KINDS, read_depth, read_rgb, write_depth
+    from ddfnet.data.depth.files import KINDS, read_depth, read_rgb, write_depth
 
     depth, rgb = read_depth(options.DEPTH, unknown=options.unknown), read_rgb(options.RGB)
     if KINDS.get(options.out.suffix.lower()) != depth.kind:
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
 
     import torch
 
-    from ddfnet.models.upsample_depth import TILE, bicubic_depth, upsample_depth
+    from ddfnet.models.depth.upsample import TILE, bicubic_depth, upsample_depth
 
     device = _device(options.device)
     for note in _notes(depth, options.unknown):
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> int:
     if truth is None and options.preview is None:
         return 0
 
-    from ddfnet.tasks.depth_preview import draw_preview, rmse
+    from ddfnet.tasks.depth.preview import draw_preview, rmse
 
     bicubic = bicubic_depth(torch.from_numpy(depth.values), rgb.shape[:2]).numpy()
     if truth is not None:
@@ -111,7 +111,7 @@ def _notes(depth: "DepthMap", named: Sequence[float]) -> Iterator[str]:
     import numpy as np
     import torch
 
-    from ddfnet.models.depth_range import FAR, inlier_range
+    from ddfnet.models.depth.range import FAR, inlier_range
 
     with np.errstate(over="ignore"):
         rounded = {float(np.asarray(value).astype(depth.dtype if depth.dtype.kind == "f" else "f4")) for value in named}

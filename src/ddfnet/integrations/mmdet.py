@@ -21,8 +21,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ddfnet.nn.ddf_up import DDFUp
-from ddfnet.nn.upsample import upsample_layer
+from ddfnet.nn.upsamplers.ddf_up import DDFUp
+from ddfnet.nn.upsamplers.plain import upsample_layer
 
 MODELS.register_module("ddf_up", module=DDFUp)  # as in `build_upsample_layer(dict(type="ddf_up", channels=256))`
 
@@ -51,7 +51,7 @@ class FPN_DDF(BaseModule):  # type: ignore[misc]  # noqa: N801 - named as mmdet'
         out_channels: of every level of the pyramid.
         num_outs: levels out; those beyond the backbone's are the last one subsampled by 2, as in mmdet's Faster R-CNN.
         start_level: the first level used.
-        upsample_cfg: `type`, "ddf_up" or a name of `ddfnet.nn.upsample.upsample_layer`, and the layer's options.
+        upsample_cfg: `type`, "ddf_up" or a name of `ddfnet.nn.upsamplers.plain.upsample_layer`, and the layer's options.
         init_cfg: of mmengine.
 
     Shape:

@@ -7,14 +7,18 @@ networks that upsample depth.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ddfnet.models import dynet, resnet, rivals  # noqa: F401 - register the networks
-from ddfnet.models.checkpoints import load_released
+from ddfnet.models.classification import (  # noqa: F401 - register the networks
+    dynet,
+    resnet,
+    rivals,
+)
+from ddfnet.models.classification.checkpoints import load_released
 from ddfnet.models.complexity import Complexity, complexity
 
 if TYPE_CHECKING:
-    from ddfnet.models.faster_rcnn import fasterrcnn_resnet50_fpn_ddf_up
-    from ddfnet.models.fpn import FeaturePyramidNetwork
-    from ddfnet.models.joint_upsampling import DDFUpNet, PacJointUpsample
+    from ddfnet.models.depth.joint_upsampling import DDFUpNet, PacJointUpsample
+    from ddfnet.models.detection.faster_rcnn import fasterrcnn_resnet50_fpn_ddf_up
+    from ddfnet.models.detection.fpn import FeaturePyramidNetwork
 
 __all__ = [
     "Complexity",
@@ -27,10 +31,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "DDFUpNet": "ddfnet.models.joint_upsampling",
-    "FeaturePyramidNetwork": "ddfnet.models.fpn",
-    "PacJointUpsample": "ddfnet.models.joint_upsampling",
-    "fasterrcnn_resnet50_fpn_ddf_up": "ddfnet.models.faster_rcnn",
+    "DDFUpNet": "ddfnet.models.depth.joint_upsampling",
+    "FeaturePyramidNetwork": "ddfnet.models.detection.fpn",
+    "PacJointUpsample": "ddfnet.models.depth.joint_upsampling",
+    "fasterrcnn_resnet50_fpn_ddf_up": "ddfnet.models.detection.faster_rcnn",
 }
 
 

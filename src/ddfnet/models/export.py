@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ddfnet.atomic import whole_or_absent
-from ddfnet.models.joint_upsampling import DDFUpNet
+from ddfnet.models.depth.joint_upsampling import DDFUpNet
 
 TOLERANCE = 1e-4
 

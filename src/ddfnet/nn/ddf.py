@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddfnet.nn.branches import (
+from ddfnet.nn.filter_norm import Affine, FilterNorm
+from ddfnet.nn.filters import (
     Branches,
     Init,
     Norm,
@@ -21,10 +22,9 @@ from ddfnet.nn.branches import (
     spatial_parameters,
     start_static,
 )
-from ddfnet.nn.filter_norm import Affine, FilterNorm
 from ddfnet.ops.ddf.api import Backend, ddf
-from ddfnet.ops.ddf.checks import Combine
-from ddfnet.ops.ddf_layer.api import predict_filters, unsupported
+from ddfnet.ops.ddf.geometry import Combine
+from ddfnet.ops.filters.api import predict_filters, unsupported
 
 
 class DDF(nn.Module):
@@ -134,7 +134,7 @@ class DDF(nn.Module):
     def filters(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The normalised filters predicted for `x`: channel (B, C, k, k), spatial (B, G, K, P, Q).
 
-        In x's dtype, or in autocast's where the branches are run as one (`ddfnet.ops.ddf_layer`).
+        In x's dtype, or in autocast's where the branches are run as one (`ddfnet.ops.filters`).
         """
         k = self.kernel_size
         if self._runs_as_one(x):

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddfnet.ops.ddf import transforms
-from ddfnet.ops.ddf.checks import memory_format_of
+from ddfnet.ops.ddf import autograd as transforms
+from ddfnet.ops.ddf.geometry import memory_format_of
 
 # Elements of the workspace: what a core's cache holds, and enough to fill a GPU.
 WORKSPACE = {"cpu": 2**19}

@@ -143,7 +143,7 @@ def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Every test score of a study: a dot a run, the mean as a bar across, the spread as a line.
 
     Args:
-        rows: of `ddfnet.tasks.study.collect`.
+        rows: of `ddfnet.tasks.run.study.collect`.
 
     Raises:
         ValueError: no row has a test score.

@@ -11,7 +11,7 @@ from ddfnet.bench.paper import beside
 from ddfnet.bench.paper.evidence import Evidence
 from ddfnet.bench.paper.ours import Cell, fill, layer_counts
 from ddfnet.bench.paper.printed import PaperTable, tables
-from ddfnet.tasks.depth_comparison import Score, write
+from ddfnet.tasks.depth.comparison import Score, write
 
 
 def cells(table: PaperTable) -> dict[tuple[str, str], Cell]:

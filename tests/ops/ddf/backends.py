@@ -9,7 +9,7 @@ import torch
 
 from ddfnet.bench.cases import OpCase
 from ddfnet.ops.ddf.api import KERNELS
-from ddfnet.ops.ddf.checks import check
+from ddfnet.ops.ddf.geometry import check
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)

@@ -14,7 +14,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 import ddfnet
 from ddfnet.bench.cases import SMALL, OpCase
-from ddfnet.ops.ddf import torch_kernels
+from ddfnet.ops.ddf import plain as torch_kernels
 
 TINY = (
     OpCase(1, 2, 3, 4, heads=2),

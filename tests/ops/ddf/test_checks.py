@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import ddfnet
-from ddfnet.ops.ddf import torch_kernels
-from ddfnet.ops.ddf.checks import check
+from ddfnet.ops.ddf import plain as torch_kernels
+from ddfnet.ops.ddf.geometry import check
 
 X = torch.ones(2, 6, 5, 4)
 CHANNEL = torch.ones(2, 6, 3, 3)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddfnet.ops.ddf import huge_pages, numba_kernels
-from ddfnet.ops.ddf.checks import check
+from ddfnet.ops.cpu import huge_pages
+from ddfnet.ops.ddf.cpu import backend as numba_kernels
+from ddfnet.ops.ddf.geometry import check
 
 on_linux = pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="the system has no such advice")
 

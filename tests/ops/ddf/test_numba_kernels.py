@@ -17,8 +17,10 @@ from torch import Tensor
 
 from ddfnet.bench.cases import OpCase
 from ddfnet.bench.memory import peak_bytes
-from ddfnet.ops.ddf import api, numba_kernels, numba_threads
-from ddfnet.ops.ddf.checks import check
+from ddfnet.ops.cpu import threads as numba_threads
+from ddfnet.ops.ddf import api
+from ddfnet.ops.ddf.cpu import backend as numba_kernels
+from ddfnet.ops.ddf.geometry import check
 
 pytest.importorskip("numba")
 

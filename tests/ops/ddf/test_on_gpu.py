@@ -15,7 +15,7 @@ from tests.oracle import assert_close_to_oracle, oracle_by_taps
 
 from ddfnet.bench.cases import SMALL, OpCase
 from ddfnet.ops.ddf.api import KERNELS, select
-from ddfnet.ops.ddf.checks import check
+from ddfnet.ops.ddf.geometry import check
 
 pytestmark = pytest.mark.gpu
 BACKENDS = ("reference", "triton", "torch")

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ddfnet
 from ddfnet.bench.cases import SMALL, OpCase
 from ddfnet.ops.ddf.api import KERNELS, ddf
-from ddfnet.ops.ddf.checks import check
+from ddfnet.ops.ddf.geometry import check
 
 OPCHECKED = (
     OpCase(2, 6, 7, 9, heads=3),

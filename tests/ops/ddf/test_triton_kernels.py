@@ -6,9 +6,10 @@ from tests.ops.ddf.backends import MEMORY_FORMATS
 
 import ddfnet
 from ddfnet.bench.cases import SMALL, TABLE_A, OpCase
-from ddfnet.ops.ddf import triton_kernels
-from ddfnet.ops.ddf.checks import Geometry, check
-from ddfnet.ops.ddf.triton_tiles import backward_tile, forward_tile
+from ddfnet.ops.ddf.geometry import Geometry, check
+from ddfnet.ops.ddf.gpu import backend as triton_kernels
+from ddfnet.ops.ddf.gpu.tiles import backward_tile, forward_tile
+from ddfnet.ops.gpu.launch import Launch
 
 
 def geometry(case: OpCase, memory_format: torch.memory_format = torch.contiguous_format) -> Geometry:
@@ -72,7 +73,7 @@ class FakeKernel:
 def test_a_kernel_is_compiled_for_each_dtype_and_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: None)
     kernel = FakeKernel()
-    launch = triton_kernels._Launch(kernel, (1, 1, 1), (), ())
+    launch = Launch(kernel, (1, 1, 1), (), ())
     memory = torch.zeros(64)
     for dtype in (torch.float32, torch.bfloat16):
         for offset in (0, 4, 1, 0):

@@ -16,8 +16,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ddfnet.bench.cases import OpCase
-from ddfnet.ops.ddf import triton_kernels
-from ddfnet.ops.ddf.checks import check
+from ddfnet.ops.ddf.geometry import check
+from ddfnet.ops.ddf.gpu import backend as triton_kernels
+from ddfnet.ops.gpu.launch import Launch
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -42,12 +43,12 @@ class Usage:
 def launches() -> Iterator[list[tuple[Any, tuple[Tensor | None, ...]]]]:
     """Collects the launches (plan, tensors) that calls of the backend would make, and makes none."""
     seen: list[tuple[Any, tuple[Tensor | None, ...]]] = []
-    before = triton_kernels._Launch.run
-    triton_kernels._Launch.run = lambda self, tensors: seen.append((self, tensors))  # type: ignore[method-assign]
+    before = Launch.run
+    Launch.run = lambda self, tensors: seen.append((self, tensors))  # type: ignore[method-assign]
     try:
         yield seen
     finally:
-        triton_kernels._Launch.run = before  # type: ignore[method-assign]
+        Launch.run = before  # type: ignore[method-assign]
 
 
 def launches_of(

@@ -13,7 +13,7 @@ from ddfnet.bench.paper.evidence import Evidence
 from ddfnet.bench.paper.printed import Column, PaperTable, Row, command, evaluate, formula, measuring
 from ddfnet.models import complexity
 from ddfnet.nn.ddf import DDF
-from ddfnet.nn.upsample import upsample_layer
+from ddfnet.nn.upsamplers.plain import upsample_layer
 
 Mark = Literal["exact", "measured", "needs", "not measured", "not built", "none"]
 Count = tuple[float, float | None]  # ours, and as the paper counts where that is another number

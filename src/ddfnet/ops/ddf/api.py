@@ -12,8 +12,12 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from ddfnet.ops.ddf import flops, numba_kernels, torch_kernels, transforms, triton_kernels
-from ddfnet.ops.ddf.checks import Combine, Geometry, check, check_types
+from ddfnet.ops.ddf import autograd as transforms
+from ddfnet.ops.ddf import flops
+from ddfnet.ops.ddf import plain as torch_kernels
+from ddfnet.ops.ddf.cpu import backend as numba_kernels
+from ddfnet.ops.ddf.geometry import Combine, Geometry, check, check_types
+from ddfnet.ops.ddf.gpu import backend as triton_kernels
 from ddfnet.ops.ddf.reference import ddf_reference
 
 Backend = Literal["auto", "reference", "numba", "triton", "torch"]

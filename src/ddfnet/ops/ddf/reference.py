@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddfnet.ops.ddf.checks import Combine, Geometry
+from ddfnet.ops.ddf.geometry import Combine, Geometry
 
 
 def ddf_reference(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, g: Geometry) -> Tensor:

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from ddfnet.ops.ddf import transforms
+from ddfnet.ops.ddf import autograd as transforms
 from ddfnet.ops.ddf.api import Backend
-from ddfnet.ops.ddf.checks import Combine, check, check_types
+from ddfnet.ops.ddf.geometry import Combine, check, check_types
 from ddfnet.ops.ddf_up.reference import ddf_up_reference
 
 

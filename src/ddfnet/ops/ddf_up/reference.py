@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ddfnet.ops.ddf.checks import Geometry
+from ddfnet.ops.ddf.geometry import Geometry
 from ddfnet.ops.ddf.reference import ddf_reference
 
 

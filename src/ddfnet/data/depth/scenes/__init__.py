@@ -1,0 +1,1 @@
+"""What generated scenes are drawn with."""

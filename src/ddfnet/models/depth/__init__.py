@@ -1,0 +1,1 @@
+"""Networks that upsample depth under an RGB image."""

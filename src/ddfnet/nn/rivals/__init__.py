@@ -1,0 +1,1 @@
+"""Layers that DDF is compared with (Tables 2, 4 and 5)."""

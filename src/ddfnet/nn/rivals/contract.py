@@ -1,0 +1,80 @@
+"""`DropIn`: what the rivals of `DDF` have in common, so that each stands where a k x k convolution or a DDF layer stood."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ddfnet.nn.filters import check_dtype, check_positive, repr_options
+
+
+class DropIn(nn.Module, ABC):
+    """A layer of C channels in and out, called as `DDF` is; subclasses say how they convolve.
+
+    Args:
+        channels: C, in and out.
+        kernel_size: k, odd.
+        stride, dilation: of the filters; zero padding keeps the size, (H, W) -> (ceil(H / s), ceil(W / s)).
+        bias: adds a learned bias per channel, drawn as zero.
+
+    Shape:
+        (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)).
+
+    Raises:
+        ValueError: an option or the input's shape is not as described.
+        TypeError: the input has another dtype than the layer, without autocast.
+    """
+
+    options: ClassVar[dict[str, Any]] = {}  # a subclass's own, with their defaults
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        *,
+        stride: int,
+        dilation: int,
+        bias: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        check_positive(channels=channels, stride=stride, dilation=dilation)
+        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size!r}")
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype)) if bias else None
+
+    @abstractmethod
+    def convolve(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, P, Q), without the bias."""
+
+    def draw(self) -> None:
+        """Draws the parameters that the layer holds itself, but for the bias."""
+
+    def reset_parameters(self) -> None:
+        """Draws every parameter anew: those of inner layers as they do, the bias as zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+                module.reset_parameters()
+        self.draw()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise ValueError(f"x: expected (B, {self.channels}, H, W), got {tuple(x.shape)}")
+        check_dtype(x, next(self.parameters()))
+        y = self.convolve(x)
+        return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
+
+    def extra_repr(self) -> str:
+        parts = [str(self.channels), f"kernel_size={self.kernel_size}"]
+        parts += repr_options(self, {"stride": 1, "dilation": 1, **self.options})
+        if self.bias is not None:
+            parts.append("bias=True")
+        return ", ".join(parts)

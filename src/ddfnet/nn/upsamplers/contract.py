@@ -1,0 +1,123 @@
+"""`Upsampler`: the one contract of every upsampling layer here, so that one stands where another stood."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddfnet.nn.filters import check_dtype, check_positive
+
+
+class Upsampler(nn.Module):
+    """A layer (B, C, H, W) -> (B, C, r*H, r*W), called as `layer(x, guide=None, *, size=None)`.
+
+    Subclasses define `upsample(x, guide)`, which may rely on checked inputs; `forward` checks and crops. The one that
+    takes a guide says so by `guide_channels`.
+
+    Args:
+        channels: C.
+        scale_factor: r >= 1.
+        guide_channels: channels of the guide; None where there is none.
+
+    Shape:
+        x (B, C, H, W); guide (B, guide_channels, any, any); size (height, width) with r*(H-1) < height <= r*H, width alike:
+        the output is cropped to it at the bottom and the right, for pyramid levels of odd sizes.
+
+    Raises:
+        ValueError: an argument's shape is not as described, a guide where none is expected, or none where one is.
+        TypeError: another dtype than the layer's, without autocast.
+    """
+
+    def __init__(self, channels: int, scale_factor: int = 2, *, guide_channels: int | None = None) -> None:
+        super().__init__()
+        check_positive(channels=channels, scale_factor=scale_factor)
+        if guide_channels is not None:
+            check_positive(guide_channels=guide_channels)
+        self.channels = channels
+        self.scale_factor = scale_factor
+        self.guide_channels = guide_channels
+
+    def forward(self, x: Tensor, guide: Tensor | None = None, *, size: Sequence[int] | None = None) -> Tensor:
+        self._check(x, guide)
+        height, width = x.shape[2:]
+        y = self.upsample(x, guide)
+        if size is None:
+            return y
+        self._check_size(height, width, size)
+        return y[:, :, : size[0], : size[1]]
+
+    def upsample(self, x: Tensor, guide: Tensor | None) -> Tensor:
+        """(B, C, H, W) -> (B, C, r*H, r*W)."""
+        raise NotImplementedError
+
+    def reset_parameters(self) -> None:
+        """Draws every parameter anew, each as its own layer does."""
+        for module in self.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if module is not self and callable(reset):
+                reset()
+
+    def _check(self, x: Tensor, guide: Tensor | None) -> None:
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise ValueError(f"x: expected (B, {self.channels}, H, W), got {tuple(x.shape)}")
+        weight = next(self.parameters(), None)
+        if weight is not None:
+            check_dtype(x, weight)
+        if guide is None:
+            if self.guide_channels is not None:
+                raise ValueError(f"guide: expected (B, {self.guide_channels}, height, width), got None")
+            return
+        if self.guide_channels is None:
+            raise ValueError(f"guide: expected None, since guide_channels is None, got {tuple(guide.shape)}")
+        if guide.dim() != 4 or guide.shape[0] != x.shape[0] or guide.shape[1] != self.guide_channels:
+            expected = f"({x.shape[0]}, {self.guide_channels}, height, width)"
+            raise ValueError(f"guide: expected {expected}, got {tuple(guide.shape)}")
+        if guide.device != x.device:
+            raise ValueError(f"guide: expected the device of x, {x.device}, got {guide.device}")
+        if weight is not None:
+            check_dtype(guide, weight, "guide")
+
+    def _check_size(self, height: int, width: int, size: Sequence[int]) -> None:
+        r = self.scale_factor
+        if len(size) != 2:
+            raise ValueError(f"size: expected (height, width), got {tuple(size)}")
+        for name, length, asked in (("height", height, size[0]), ("width", width, size[1])):
+            if not r * (length - 1) < asked <= r * length:
+                raise ValueError(
+                    f"size: expected a {name} of {r * (length - 1) + 1} to {r * length} for {length} upsampled"
+                    f" {r} times, got {asked}"
+                )
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, scale_factor={self.scale_factor}"
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """`x` at another size, by bilinear interpolation, antialiased where it shrinks (pixels are areas: no aligned corners).
+
+    At its own size `x` is returned as it is. Half types are interpolated in float32.
+    """
+    height, width = x.shape[2:]
+    # An exported program must take other sizes than those it was traced with: there, no comparison becomes a guard.
+    if not torch.compiler.is_exporting() and (height, width) == tuple(size):
+        return x
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    y = F.interpolate(wide, size=tuple(size), mode="bilinear", align_corners=False, antialias=True)
+    return y.to(x.dtype)
+
+
+def shuffle_phases(filters: Tensor, scale_factor: int, memory_format: torch.memory_format) -> Tensor:
+    """Moves phases into pixels: (B, r*r*N, H, W), phase i*r + j first, to (B, N, r*H, r*W) at (r*p + i, r*q + j).
+
+    As `F.pixel_shuffle` with its channels in the other order, for empty batches too, in one copy, in the memory format.
+    """
+    r = scale_factor
+    if r == 1:
+        return filters
+    phases = filters.unflatten(1, (r, r, filters.shape[1] // (r * r)))  # (B, r, r, N, H, W)
+    if memory_format == torch.channels_last:
+        y = phases.permute(0, 4, 1, 5, 2, 3)  # (B, H, r, W, r, N)
+        return y.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    y = phases.permute(0, 3, 4, 1, 5, 2)  # (B, N, H, r, W, r)
+    return y.flatten(4, 5).flatten(2, 3)

@@ -1,0 +1,204 @@
+"""`DDFUp`: DDF-Up (Fig. 5), upsampling by r*r decoupled dynamic filter operations and a pixel shuffle."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddfnet.nn.filter_norm import Affine
+from ddfnet.nn.filters import (
+    Branches,
+    Norm,
+    channel_branch,
+    check_options,
+    check_positive,
+    normalisation,
+    repr_options,
+)
+from ddfnet.nn.upsamplers.contract import Upsampler, resize, shuffle_phases
+from ddfnet.ops.ddf.api import Backend
+from ddfnet.ops.ddf.geometry import Combine, memory_format_of
+from ddfnet.ops.ddf_up.api import ddf_up
+
+
+class _SeparableConv2d(nn.Module):
+    """One 3x3 depthwise and one 1x1 convolution for each of the r*r operations: (B, C, H, W) -> (B, r*r*N, H, W).
+
+    Each is a grouped convolution, but is run one operation after the other: x then need not be repeated, and a CPU is up
+    to five times faster.
+    """
+
+    def __init__(self, channels: int, phases: int, filters: int, **factory: Any) -> None:
+        super().__init__()
+        self.phases = phases
+        wide = phases * channels
+        # No bias: that of the 1x1 convolution after it adds all that one here could.
+        self.guidance = nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False, **factory)
+        self.predict = nn.Conv2d(wide, phases * filters, 1, groups=phases, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = zip(
+            self.guidance.weight.chunk(self.phases),
+            self.predict.weight.chunk(self.phases),
+            self.predict.bias.chunk(self.phases),  # type: ignore[union-attr]
+            strict=True,
+        )
+        channels = x.shape[1]
+        return torch.cat(
+            [F.conv2d(F.conv2d(x, own, padding=1, groups=channels), weight, bias) for own, weight, bias in weights], 1
+        )
+
+
+class DDFUp(Upsampler):
+    """Upsamples r times by r*r DDF operations with filters of their own, pixel-shuffled (Fig. 5).
+
+    Channel filters are predicted from x: global average pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU,
+    1x1 to r*r*C*K channels, normalised. Spatial filters are predicted from a guidance, and normalised:
+
+    | guide_channels | guide_scale | guidance                                | prediction by a 1x1 convolution          |
+    |----------------|-------------|-----------------------------------------|------------------------------------------|
+    | None           | 1           | a 3x3 depthwise convolution of x, one   | G*K values a pixel of x, each operation's|
+    |                |             | per operation (Table 6's FLOPs)         | from its own guidance                    |
+    | an int         | 1           | the guide, brought to x's size          | r*r*G*K values a pixel of x              |
+    | an int         | r           | the guide, brought to the output's size | G*K values a pixel of the output         |
+
+    A guide of another size is resized bilinearly, antialiased where it shrinks (`resize` in `contract.py`). Filter
+    normalization starts with a gain of 1 ("linear"), where `DDF` has that of a ReLU.
+
+    Args:
+        channels: C, in and out.
+        scale_factor: r >= 1, of height and width.
+        kernel_size: k, odd; at least 3 with norm="filter".
+        guide_channels: of the guide that `forward` then expects; None: x guides itself.
+        guide_scale: 1 or r: filters come from a guide of x's or of the output's resolution.
+        heads: G, groups of channels with a spatial filter of their own; divides `channels`.
+        dilation, squeeze_ratio, combine, norm, branches, affine, backend: as in `DDF`.
+
+    Shape:
+        x (B, C, H, W), guide (B, guide_channels, any, any) -> (B, C, r*H, r*W) in the memory format of x, or cropped at the
+        bottom and the right to `size`, with r*(H-1) < height <= r*H and width alike.
+
+    Raises:
+        ValueError: an option or an input's shape is not as described; a guide where none is expected, or none where one is.
+        TypeError: another dtype than the layer's, without autocast.
+
+    Example:
+        >>> import torch, ddfnet
+        >>> up = ddfnet.DDFUp(64)
+        >>> up(torch.randn(2, 64, 25, 40)).shape
+        torch.Size([2, 64, 50, 80])
+        >>> up(torch.randn(2, 64, 25, 40), size=(49, 80)).shape  # to a pyramid level of odd height
+        torch.Size([2, 64, 49, 80])
+        >>> guided = ddfnet.DDFUp(64, scale_factor=4, guide_channels=3, guide_scale=4)
+        >>> guided(torch.randn(2, 64, 16, 16), torch.randn(2, 3, 64, 64)).shape
+        torch.Size([2, 64, 64, 64])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        scale_factor: int = 2,
+        *,
+        kernel_size: int = 3,
+        dilation: int = 1,
+        guide_channels: int | None = None,
+        guide_scale: int = 1,
+        heads: int = 1,
+        squeeze_ratio: float = 0.2,
+        combine: Combine = "mul",
+        norm: Norm = "filter",
+        branches: Branches = "both",
+        affine: Affine = "released",
+        backend: Backend = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, scale_factor, guide_channels=guide_channels)
+        check_positive(dilation=dilation, heads=heads)
+        check_options(channels, kernel_size, heads, squeeze_ratio, combine, norm, branches, affine, backend)
+        if guide_scale not in (1, scale_factor):
+            raise ValueError(f"guide_scale: expected 1 or scale_factor = {scale_factor}, got {guide_scale!r}")
+        if guide_channels is None and guide_scale != 1:
+            raise ValueError(f"guide_scale: expected 1, since guide_channels is None, got {guide_scale}")
+        if guide_channels is not None and branches == "channel":
+            raise ValueError(f"guide_channels: expected None with branches='channel', got {guide_channels}")
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.guide_scale = guide_scale
+        self.heads = heads
+        self.squeeze_ratio = squeeze_ratio
+        self.combine: Combine = combine
+        self.norm = norm
+        self.branches = branches
+        self.affine = affine
+        self.backend: Backend = backend
+
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
+        phases, taps = scale_factor**2, kernel_size**2
+
+        def normalise(filters: int, kind: Literal["spatial", "channel"]) -> nn.Module:
+            return normalisation(norm, filters, kernel_size, kind, affine=affine, nonlinearity="linear", **factory)
+
+        self.spatial_branch: nn.Sequential | None = None
+        self.channel_branch: nn.Sequential | None = None
+        if branches != "channel":
+            filters = heads * (phases if guide_scale == 1 else 1)
+            predict: nn.Module
+            if guide_channels is None:
+                predict = _SeparableConv2d(channels, phases, heads * taps, **factory)
+            else:
+                predict = nn.Conv2d(guide_channels, filters * taps, 1, **factory)
+            self.spatial_branch = nn.Sequential(predict, normalise(filters, "spatial"))
+        if branches != "spatial":
+            filters = phases * channels
+            self.channel_branch = channel_branch(
+                channels, filters, kernel_size, squeeze_ratio, normalise(filters, "channel"), **factory
+            )
+
+    def filters(self, x: Tensor, guide: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
+        """The normalised filters for `x` and `guide`, as `ddfnet.ddf_up` takes them, in x's dtype.
+
+        Returns:
+            Channel filters (B, r*r, C, k, k) and spatial filters (B, G, K, r*H, r*W); None for a branch that is not there.
+        """
+        k, r = self.kernel_size, self.scale_factor
+        channel_filter = spatial_filter = None
+        if self.channel_branch is not None:
+            channel_filter = self.channel_branch(x).to(x.dtype).view(x.shape[0], r * r, self.channels, k, k)
+        if self.spatial_branch is not None:
+            source = x if guide is None else resize(guide, [self.guide_scale * length for length in x.shape[2:]])
+            taps = self.spatial_branch(source).to(x.dtype)
+            if self.guide_scale == 1:
+                taps = shuffle_phases(taps, r, memory_format_of(x))
+            spatial_filter = taps.unflatten(1, (self.heads, k * k))
+        return channel_filter, spatial_filter
+
+    def upsample(self, x: Tensor, guide: Tensor | None) -> Tensor:
+        channel_filter, spatial_filter = self.filters(x, guide)
+        return ddf_up(
+            x,
+            channel_filter,
+            spatial_filter,
+            scale_factor=self.scale_factor,
+            kernel_size=self.kernel_size,
+            dilation=self.dilation,
+            combine=self.combine,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        defaults = {
+            "kernel_size": 3,
+            "dilation": 1,
+            "guide_channels": None,
+            "guide_scale": 1,
+            "heads": 1,
+            "squeeze_ratio": 0.2,
+            "combine": "mul",
+            "norm": "filter",
+            "branches": "both",
+            "affine": "released",
+            "backend": "auto",
+        }
+        return ", ".join([super().extra_repr(), *repr_options(self, defaults)])

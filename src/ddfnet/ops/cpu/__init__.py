@@ -1,0 +1,1 @@
+"""The machine for CPU kernels: vectors, compiling, plans, threads, huge pages."""

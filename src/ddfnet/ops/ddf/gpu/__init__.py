@@ -1,0 +1,1 @@
+"""Eq. 2 on GPUs, by Triton."""

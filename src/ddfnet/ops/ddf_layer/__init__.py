@@ -1,1 +1,0 @@
-"""The filters of a DDF layer, predicted and normalised by one op: what a layer costs beside `ops.ddf`."""

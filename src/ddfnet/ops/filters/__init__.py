@@ -1,0 +1,1 @@
+"""The filters of a DDF layer, predicted and normalised by one op."""

@@ -1,0 +1,1 @@
+"""The filter prediction on the CPU, by numba."""

@@ -1,0 +1,169 @@
+"""The filter prediction on the CPU: the host's side of `numba_filters.py`.
+
+A work item predicts the spatial filters of some rows, normalises them and adds up what the average pooling needs while the
+rows are near; PyTorch's own operations go over memory eight times for that. The products of a few samples with the channel
+branch's matrices, for which PyTorch's have too few rows, are made lane by lane. As in
+`ops/ddf/numba_kernels.py`, numba is imported at the first call, work items follow from the shapes alone, and sums over
+them are taken in one order, so results do not depend on the number of threads.
+"""
+
+from array import array
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddfnet.ops import filter_norm
+from ddfnet.ops.cpu import threads as numba_threads
+from ddfnet.ops.cpu.available import DTYPE_CODES, missing
+from ddfnet.ops.cpu.huge_pages import advise
+from ddfnet.ops.cpu.plan import Plan
+from ddfnet.ops.cpu.sources import source_version
+from ddfnet.ops.ddf.cpu.backend import KERNEL_SOURCES
+from ddfnet.ops.ddf.geometry import memory_format_of
+from ddfnet.ops.filters.outputs import Options, Outputs, outputs
+
+_CHANNELS = 32  # of a work item
+_ITEMS = 32  # of a call, about
+_RUN = 1024  # pixels of one in NCHW, whose raw filters stay near
+_SERIAL_BELOW = 200_000  # multiply-adds that are not worth a second thread
+_POINTERS = (
+    *("x", "channel", "spatial", "pooled_out", "hidden_out", "channel_unit", "channel_std", "spatial_std", "scale"),
+    *("weight", "bias", "squeeze_weight", "squeeze_bias", "channel_weight", "channel_bias", "channel_scale"),
+)
+_COUNTERS = ("threads_begun", "items_begun", "channel_threads_begun", "channel_items_begun")
+
+
+def unsupported(x: Tensor) -> str | None:
+    """Why these kernels can't predict filters from `x`, or None."""
+    if x.device.type != "cpu":
+        return f"it runs on the CPU, x is on {x.device.type}"
+    if x.dtype not in DTYPE_CODES:
+        return f"it takes floats, x is {str(x.dtype).removeprefix('torch.')}"
+    return missing()
+
+
+def predict(
+    x: Tensor,
+    spatial: tuple[Tensor, Tensor] | None,
+    channel: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None,
+    options: Options,
+) -> Outputs:
+    """Both kinds of filters of `x`; arguments are as those of `triton_kernels.predict`."""
+    squeezed, filters = (channel[0].shape[0], channel[2].shape[0] // options.taps) if channel else (None, 0)
+    out = outputs(x, spatial is not None, squeezed, filters, options)
+    if x.numel():
+        planar = memory_format_of(x) != torch.channels_last
+        if x.stride(3 if planar else 1) != 1:
+            x = x.contiguous(memory_format=memory_format_of(x))
+        if spatial is not None:
+            advise(out.spatial_filter)
+        plan, scale = _plan(tuple(x.shape), x.stride(), planar, x.dtype, options, squeezed or 0, spatial is not None)
+        weights = (*(spatial or (None,) * 2), *(channel or (None,) * 5))
+        plan.run((x, *out, scale, *(None if t is None else t.to(scale.dtype).contiguous() for t in weights)))
+    return out
+
+
+def norm_backward(
+    grad: Tensor, unit: Tensor, std: Tensor, scale: Tensor | None, fixed_scale: float
+) -> tuple[Tensor, Tensor]:
+    """As `triton_kernels.norm_backward`; its formula is that of `triton_filters.norm_backward_kernel`."""
+    std, h, u = std.unsqueeze(2), grad.to(std.dtype), unit.to(std.dtype)
+    grad_scale = unit.new_empty(0)
+    if scale is None:
+        u, h = u / fixed_scale, h * fixed_scale
+    else:
+        grad_scale, h = h * u, h * scale.to(h.dtype).view(u.shape[1:])
+    along = (h * u).sum(2, keepdim=True) / ((u.shape[2] - 1) * std)
+    raw = h / (std + filter_norm.EPS) - u * along
+    return (raw - raw.mean(2, keepdim=True)).to(grad.dtype), grad_scale
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    shape: tuple[int, int, int, int],
+    strides: tuple[int, int, int, int],
+    planar: bool,
+    dtype: torch.dtype,
+    o: Options,
+    squeezed: int,
+    has_spatial: bool,
+) -> tuple[Plan, Tensor]:
+    """And the scale of each tap of a spatial filter."""
+    from ddfnet.ops.filters.cpu.kernels import SAMPLES, FilterCall
+
+    batch, channels, height, width = shape
+    element = dtype.itemsize
+    computed = torch.promote_types(dtype, torch.float32)
+    size = computed.itemsize
+    rows, columns = -(-height // o.stride), -(-width // o.stride)
+    filters = o.heads * o.taps
+    group = o.taps if o.kernel_size == 3 else o.kernel_size
+    block = min(rows, max(1, rows * batch // _ITEMS))
+    if planar:
+        block = min(block, max(1, _RUN // columns))
+    blocks = -(-rows // block)
+    channel_blocks = -(-channels // _CHANNELS)
+    raw_pitch = -(-(block if planar else 1) * columns * size // 64) * 64
+    sections = {
+        "raw": max(filters * raw_pitch if has_spatial else 0, _CHANNELS * o.taps * SAMPLES * size),
+        "stds": max(raw_pitch, _CHANNELS * SAMPLES * size),
+        "staging": channels * block * columns * element if planar and has_spatial and o.stride > 1 else 0,
+        "filters": _CHANNELS * o.taps * SAMPLES * size,
+        "sums": SAMPLES * channels * size,
+        "pooled": SAMPLES * channels * size,
+        "hidden": SAMPLES * squeezed * size,
+    }
+    partial_bytes = -(-channels * size // 64) * 64 if squeezed else 0
+    spatial_steps = (rows * columns, columns, 1) if planar else (1, columns * filters, filters)
+    fields = {
+        **dict(zip(("batch", "channels", "height", "width"), shape, strict=True)),
+        "rows": rows,
+        "columns": columns,
+        "heads": o.heads,
+        "taps": o.taps,
+        "stride": o.stride,
+        "squeezed": squeezed,
+        "block": block,
+        "blocks": blocks,
+        "items": batch * blocks,
+        "channel_block": _CHANNELS,
+        "channel_blocks": channel_blocks,
+        "channel_items": -(-batch // SAMPLES) * channel_blocks,
+        **{f"x_{axis}": step * element for axis, step in zip("bchw", strides, strict=True)},
+        "spatial_b": rows * columns * filters * element,
+        **{f"spatial_{axis}": step * element for axis, step in zip("thw", spatial_steps, strict=True)},
+        "partial_bytes": partial_bytes,
+        "raw_pitch": raw_pitch,
+    }
+    scratch = 0
+    for section, length in sections.items():
+        fields[section] = scratch
+        scratch += -(-length // 64) * 64
+    fields["scratch_bytes"] = scratch
+    code = DTYPE_CODES[dtype]
+    index = FilterCall._fields.index
+    kernel = _kernel("spatial", code, group, has_spatial, bool(squeezed), planar, o.stride == 1)
+    plan = Plan(
+        kernels=(kernel, _kernel("channel", code, group)) if squeezed else (kernel,),
+        call=array("q", [fields.get(field, 0) for field in FilterCall._fields] + [0] * len(_COUNTERS)),
+        tensors=tuple(map(index, _POINTERS)),
+        counters=tuple(map(index, _COUNTERS)),
+        partial=index("partial"),
+        scratch=index("scratch"),
+        partial_bytes=batch * blocks * partial_bytes,
+        scratch_bytes=scratch,
+        serial=batch * channels * rows * columns * filters < _SERIAL_BELOW,
+    )
+    return plan, torch.full((o.taps,), o.spatial_scale, dtype=computed, device="cpu")
+
+
+@cache
+def _kernel(name: str, *options: int) -> Any:
+    from ddfnet.ops.filters.cpu import kernels
+
+    version = source_version(Path(__file__).parent, Path(filter_norm.__file__), *KERNEL_SOURCES)
+    compiled = getattr(kernels, f"make_{name}")(*options, version)
+    return numba_threads.Kernel(compiled, compiled.address)

@@ -1,0 +1,1 @@
+"""The filter prediction on GPUs, by Triton."""

@@ -1,0 +1,1 @@
+"""The machine for GPU kernels: launches and devices."""

@@ -1,0 +1,320 @@
+"""Image classification: a timm network, timm's optimisers and schedules, any data set of `ddfnet.data`."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as lightning
+import timm
+import torch
+import torch.distributed as distributed
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from timm.data.mixup import Mixup
+from timm.loss import BinaryCrossEntropy  # type: ignore[attr-defined]
+from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+from timm.scheduler import create_scheduler_v2  # type: ignore[attr-defined]
+from timm.scheduler.scheduler import Scheduler
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from ddfnet.data.splits import Batch, Split
+from ddfnet.models import complexity  # importing the models registers them with timm
+from ddfnet.tasks.classification.data import ClassificationData
+from ddfnet.tasks.pictures import draw_spatial_filters
+from ddfnet.tasks.unreadable import note
+
+__all__ = ["Classification", "ClassificationData"]
+
+LOOK = 50  # batches from one look at whether the loss is finite to the next
+
+
+class Classification(lightning.LightningModule):
+    """Trains a network of `timm.create_model` under a cosine schedule with warm-up.
+
+    Top-5 is scored beside top-1 where there are more than ten classes. Images that cannot be read are told, and listed in
+    the summary of the run.
+
+    Args:
+        network: its name.
+        network_args: further arguments of `timm.create_model`, such as `{block_args: {layer_args: {heads: 2}}}`.
+        num_classes: None takes that of the data; a number must agree with it.
+        loss: "cross-entropy" or "bce", timm's binary cross-entropy of every class.
+        bce_threshold: of "bce": mixed targets above it are ones, the others zeros; None takes them as they are.
+        optimizer: name in `timm.optim`.
+        optimizer_args: further arguments of it.
+        lr: the highest learning rate, reached after the warm-up.
+        lr_batch: the joined batch (devices x batch x accumulated batches) that `lr` is for, which is scaled by the ratio to
+            it; None takes `lr` as it is.
+        min_lr: the learning rate at the end.
+        momentum, weight_decay: of the optimiser; normalisations and biases are not decayed.
+        warmup_epochs: epochs over which the learning rate rises linearly.
+        warmup_prefix: the cosine starts after the warm-up, unshortened; else the warm-up hides its beginning, as in the
+            paper's code, and it ends at `min_lr`.
+        label_smoothing: of the loss.
+        mixup, cutmix: alpha of timm's `Mixup` of each batch; 0 leaves it out, with both one of them is drawn.
+        ema_decay: of a moving average of the weights, which is what is validated, saved and tested; None for none.
+        channels_last: runs the network in the channels_last memory format.
+        compile: runs the network under `torch.compile`.
+    """
+
+    network: nn.Module
+    monitor = ("val_accuracy", "max")  # what the best epoch is chosen by
+
+    def __init__(
+        self,
+        network: str = "ddf_resnet_mini",
+        network_args: dict[str, Any] | None = None,
+        num_classes: int | None = None,
+        loss: Literal["cross-entropy", "bce"] = "cross-entropy",
+        bce_threshold: float | None = None,
+        optimizer: str = "adamw",
+        optimizer_args: dict[str, Any] | None = None,
+        lr: float = 3e-3,
+        lr_batch: int | None = None,
+        min_lr: float = 1e-5,
+        momentum: float = 0.9,
+        weight_decay: float = 0.05,
+        warmup_epochs: float = 2.0,
+        warmup_prefix: bool = True,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        ema_decay: float | None = None,
+        channels_last: bool = False,
+        compile: bool = False,  # noqa: A002 - as the option is called everywhere
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.name = network
+        for name, value in (("mixup", mixup), ("cutmix", cutmix)):
+            if value < 0:
+                raise ValueError(f"{name}: expected a number >= 0, got {value}")
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise ValueError(f"ema_decay: expected a number >= 0 and below 1, got {ema_decay}")
+        if bce_threshold is not None and loss != "bce":
+            raise ValueError(f"bce_threshold: expected none with loss={loss!r}, got {bce_threshold}")
+        if lr_batch is not None and lr_batch < 1:
+            raise ValueError(f"lr_batch: expected an int >= 1, got {lr_batch}")
+        self.unreadable: set[str] = set()  # names of images
+        self._averaging: EMAWeightAveraging | None = None
+        self._lost_at = torch.tensor(math.inf)  # first step of this epoch whose loss was not finite
+
+    def build(self, data: ClassificationData) -> None:
+        """Builds the network for the classes and channels of `data` (once)."""
+        if hasattr(self, "network"):
+            return
+        name, splits = self.hparams["network"], data.splits
+        if not timm.is_model(name):
+            raise ValueError(f"network: timm and ddfnet know no network named {name!r}")
+        classes, wanted = len(splits.classes), self.hparams["num_classes"]
+        if wanted not in (None, classes):
+            raise ValueError(f"num_classes: expected {classes}, the classes of the data, got {wanted}")
+        network = timm.create_model(
+            name,
+            num_classes=classes,
+            in_chans=splits.channels,
+            **(self.hparams["network_args"] or {}),
+        )
+        self.adopt(network, data)
+
+    def adopt(self, network: nn.Module, data: ClassificationData) -> None:
+        """Takes a network that is built, and has weights; ValueError where it scores other classes than those of `data`."""
+        splits, classes = data.splits, len(data.splits.classes)
+        if getattr(network, "num_classes", classes) != classes:
+            raise ValueError(
+                f"data: expected {network.num_classes} classes, those of the network, got {classes}; "
+                "data.class_map orders and names them where there are fewer folders"
+            )
+        self.network = network
+        if self.hparams["channels_last"]:
+            self.network = self.network.to(memory_format=torch.channels_last)
+        self.classes = splits.classes
+        self.train_loss, self.mixup = self._losses(classes)
+        self.val_accuracy = MulticlassAccuracy(num_classes=classes, average="micro")
+        self.test_accuracy = MulticlassAccuracy(num_classes=classes, average="micro")
+        if classes > 10:
+            self.val_top5 = MulticlassAccuracy(num_classes=classes, average="micro", top_k=5)
+            self.test_top5 = MulticlassAccuracy(num_classes=classes, average="micro", top_k=5)
+        # The function is compiled and not the module, whose weights would get other names.
+        self.run_network = torch.compile(self.network.forward) if self.hparams["compile"] else self.network.__call__
+
+    def _losses(self, classes: int) -> tuple[nn.Module, Mixup | None]:
+        """The loss of training, and what mixes its images, which smooths labels itself."""
+        options = self.hparams
+        smoothing, mixed = options["label_smoothing"], options["mixup"] > 0 or options["cutmix"] > 0
+        mixup = None
+        if mixed:
+            mixup = Mixup(
+                mixup_alpha=options["mixup"],
+                cutmix_alpha=options["cutmix"],
+                label_smoothing=smoothing,
+                num_classes=classes,
+            )
+        if options["loss"] == "bce":
+            return BinaryCrossEntropy(smoothing, target_threshold=options["bce_threshold"]), mixup
+        return nn.CrossEntropyLoss(label_smoothing=0.0 if mixed else smoothing), mixup
+
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        """The moving average of the weights, where one is asked for."""
+        decay = self.hparams["ema_decay"]
+        self._averaging = None if decay is None else EMAWeightAveraging(decay=decay)
+        return [] if self._averaging is None else [self._averaging]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["classes"] = list(self.classes)
+        if self.unreadable:
+            checkpoint["unreadable"] = sorted(self.unreadable)
+        if self._averaging is not None and "current_model_state" not in checkpoint:  # one of weights alone
+            self._averaging.on_save_checkpoint(self.trainer, self, checkpoint)
+            del checkpoint["current_model_state"], checkpoint["averaging_state"]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.unreadable = set(checkpoint.get("unreadable", ()))
+
+    def configure_model(self) -> None:
+        self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def describe(self, data: ClassificationData) -> dict[str, Any]:
+        """What the summary of a run says of the network and its data."""
+        images = _first_readable(data.splits.val, 1)
+        cost = complexity(self.network, images.shape)
+        sizes = {name: len(getattr(data.splits, name)) for name in ("train", "val", "test")}
+        return {
+            "network": self.hparams["network"],
+            "data": {"dataset": data.dataset, "root": data.root and str(data.root), "images": sizes},
+            "parameters": cost.parameters,
+            "flops": cost.flops,
+            "multiply_adds": cost.multiply_adds,
+            "input_shape": list(images.shape),
+            **({"unreadable": sorted(self.unreadable)} if self.unreadable else {}),
+        }
+
+    def draw(self, data: ClassificationData, folder: Path) -> dict[str, Path]:
+        """Draws what the network learned: an input beside its per-pixel spatial filters, where it has such."""
+        images = _first_readable(data.splits.test, 4)
+        path = folder / "filters.png"
+        return {"filters": path} if draw_spatial_filters(self.network, images, path) else {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores (B, classes) of images (B, C, H, W)."""
+        if self.hparams["channels_last"]:
+            images = images.contiguous(memory_format=torch.channels_last)
+        scores: Tensor = self.run_network(images)
+        return scores
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, labels, unreadable = batch
+        note(self.unreadable, unreadable)
+        targets = labels
+        if self.mixup is not None:
+            if len(labels) % 2:
+                raise ValueError(f"batch_size: expected an even number with mixup or cutmix, got {len(labels)}")
+            images, targets = self.mixup(images, labels)
+        loss: Tensor = self.train_loss(self(images), targets)
+        self._check_finite(loss, batch_idx)
+        self.log(
+            "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True
+        )
+        return loss
+
+    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
+        """ValueError, in all processes alike, where the loss of one was not finite.
+
+        Looked at every 50 batches and after the last one: a look waits for the device. No checkpoint lies between.
+        """
+        at = torch.where(torch.isfinite(loss.detach()), math.inf, float(self.global_step))
+        self._lost_at = at if batch_idx == 0 else torch.minimum(self._lost_at, at)
+        if batch_idx % LOOK and not self.trainer.is_last_batch:
+            return
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(self._lost_at, distributed.ReduceOp.MIN)
+        step = self._lost_at.item()
+        if math.isfinite(step):
+            raise ValueError(f"lr: the loss is no longer finite at step {step:.0f}; try a lower one")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._score(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._score(batch, "test")
+
+    def _score(self, batch: Batch, part: Literal["val", "test"]) -> None:
+        """Logs the scores of a batch, and in validation its loss."""
+        images, labels, unreadable = batch
+        note(self.unreadable, unreadable)
+        # A batch without a readable image is logged with no weight: a process that logged nothing would leave the others
+        # waiting for its sums.
+        scores = self(images) if len(labels) else None
+        if part == "val":
+            loss = images.new_zeros(()) if scores is None else F.cross_entropy(scores, labels)
+            self.log("val_loss", loss, batch_size=len(labels), sync_dist=True)
+        for name in ("accuracy", "top5") if len(self.classes) > 10 else ("accuracy",):
+            metric = getattr(self, f"{part}_{name}")
+            if scores is not None:
+                metric.update(scores, labels)
+            self.log(f"{part}_{name}", metric, prog_bar=part == "val" and name == "accuracy", batch_size=len(labels))
+
+    def on_train_epoch_end(self) -> None:
+        self._gather_unreadable()
+
+    def on_test_epoch_end(self) -> None:
+        self._gather_unreadable()
+
+    def _gather_unreadable(self) -> None:
+        if distributed.is_available() and distributed.is_initialized():
+            found: list[Any] = [None] * distributed.get_world_size()
+            distributed.all_gather_object(found, self.unreadable)
+            self.unreadable = set().union(*found)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        options = self.hparams
+        optimizer = create_optimizer_v2(
+            self.network,
+            opt=options["optimizer"],
+            lr=self._lr(),
+            momentum=options["momentum"],
+            weight_decay=options["weight_decay"],
+            **(options["optimizer_args"] or {}),
+        )
+        epochs = self.trainer.max_epochs or 1
+        updates = int(self.trainer.estimated_stepping_batches) // epochs
+        scheduler, _ = create_scheduler_v2(
+            optimizer,
+            sched="cosine",
+            num_epochs=epochs,
+            warmup_epochs=options["warmup_epochs"],
+            warmup_prefix=options["warmup_prefix"],
+            warmup_lr=options["min_lr"],
+            min_lr=options["min_lr"],
+            cooldown_epochs=0,
+            step_on_epochs=False,
+            updates_per_epoch=updates,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _lr(self) -> float:
+        """The highest learning rate, for the joined batch of this run."""
+        lr: float = self.hparams["lr"]
+        if self.hparams["lr_batch"] is None:
+            return lr
+        data: ClassificationData = self.trainer.datamodule  # type: ignore[attr-defined]
+        joined = data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return lr * joined / self.hparams["lr_batch"]
+
+    def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
+        """timm's schedules are told the number of updates done."""
+        scheduler.step_update(num_updates=self.global_step)
+
+
+def _first_readable(split: Split, count: int) -> Tensor:
+    """The first images of a split that can be read, `count` or as many as there are."""
+    images: list[Tensor] = []
+    for index in range(len(split)):
+        images += split.__getitems__([index]).images
+        if len(images) == count:
+            break
+    if not images:
+        raise ValueError(f"data: expected images that can be read, got none in {len(split)}")
+    return torch.stack(images)

@@ -1,0 +1,1 @@
+"""Joint depth upsampling (Table 7)."""

@@ -1,0 +1,100 @@
+"""The picture of one upsampled depth map: RGB, input, bicubic upsampling, result, and errors where the truth is known."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from ddfnet.atomic import whole_or_absent
+from ddfnet.models.depth.range import inlier_range
+
+Map = NDArray[np.floating[Any]]
+
+SIDE = 1200  # pixels of a panel: of a larger image every n-th pixel is drawn
+UNKNOWN = "0.55"
+COVERED = 98  # percent of the bicubic errors that the scale of errors covers
+
+
+def draw_preview(
+    rgb: NDArray[np.uint8],
+    depth: Map,
+    bicubic: Map,
+    result: Map,
+    path: Path,
+    *,
+    truth: Map | None = None,
+    unit: str = "",
+) -> None:
+    """Writes the picture, whole or not at all. Maps share one scale, that of the known depth, and errors another.
+
+    What lies far off the other depths (`inlier_range`) has the colour at the end of the scale.
+
+    Args:
+        rgb: (H, W, 3).
+        depth: (h, w), NaN where unknown, which is drawn grey.
+        bicubic, result: (H, W).
+        path: of the file; its suffix says the format.
+        truth: (H, W), NaN where unknown: adds a second row, of the truth and the absolute errors of both.
+        unit: of the depth.
+    """
+    step = math.ceil(max(result.shape) / SIDE)
+    height, width = result.shape
+    rows = 1 if truth is None else 2
+    inches = 4.0
+    figure, axes = plt.subplots(
+        rows,
+        4,
+        figsize=(4 * inches + 1.2, rows * (inches * height / width + 0.5)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], facecolor=UNKNOWN)
+    axes[0, 0].imshow(rgb[::step, ::step])
+    axes[0, 0].set_title(f"RGB, {height}x{width}")
+    known = depth[np.isfinite(depth)]
+    least, greatest = inlier_range(torch.from_numpy(known).double())
+    beyond = ("neither", "min", "max", "both")[int(known.min() < least) + 2 * int(known.max() > greatest)]
+    if least == greatest:  # a colour bar of no length would be widened, by itself alone
+        margin = 0.1 * abs(least) or 1.0
+        least, greatest = least - margin, greatest + margin
+    scale: dict[str, Any] = {"vmin": least, "vmax": greatest, "cmap": "turbo"}
+    h, w = depth.shape
+    _show(axes[0, 1], depth, f"input, {h}x{w}", **scale)
+    _show(axes[0, 2], bicubic[::step, ::step], "bicubic", **scale)
+    drawn = _show(axes[0, 3], result[::step, ::step], "ours", **scale)
+    figure.colorbar(drawn, ax=axes[0], label=unit, pad=0.01, extend=beyond)
+    if truth is not None:
+        axes[1, 0].set_visible(False)
+        _show(axes[1, 1], truth[::step, ::step], "truth", **scale)
+        errors = [np.abs(found - truth) for found in (bicubic, result)]
+        seen = errors[0][np.isfinite(errors[0])]
+        most = float(np.percentile(seen, COVERED)) if seen.size else 0.0
+        scale = {"vmin": 0, "vmax": most or 1, "cmap": "magma"}
+        for axis, error, name in zip(axes[1, 2:], errors, ("bicubic", "ours"), strict=True):
+            drawn = _show(
+                axis, error[::step, ::step], f"error of {name}, RMSE {rmse(error):.4g} {unit}".rstrip(), **scale
+            )
+        figure.colorbar(drawn, ax=axes[1], label=unit, pad=0.01, extend="max")
+    with whole_or_absent(path) as partial:
+        figure.savefig(partial, dpi=110)
+    plt.close(figure)
+
+
+def rmse(error: Map) -> float:
+    """The root of the mean square of an error map, over its known pixels."""
+    return float(np.sqrt(np.nanmean(np.square(error, dtype=np.float64))))
+
+
+def _show(axis: Axes, values: Map, title: str, **scale: Any) -> Any:
+    axis.set_title(title)
+    return axis.imshow(np.ma.masked_invalid(values), interpolation="nearest", **scale)

@@ -1,0 +1,331 @@
+"""Depth upsampled under an RGB image: DDF-Up-Net or PAC-Net, trained and scored by a named protocol (Table 7)."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as lightning
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from ddfnet.data.depth.protocols import Normalisation, low_resolution, protocol_of
+from ddfnet.models.complexity import complexity
+from ddfnet.models.depth.joint_upsampling import (
+    GUIDE_CHANNELS,
+    DDFUpNet,
+    JointUpsampler,
+    PacJointUpsample,
+    load,
+    pretrained,
+    save,
+)
+from ddfnet.nn.filter_norm import FilterNorm
+from ddfnet.nn.rivals.pac import PacConvTranspose2d
+from ddfnet.ops.fill_unknown import fill_unknown
+from ddfnet.tasks.depth.data import DepthBatch, JointUpsamplingData, ScoredSplit
+from ddfnet.tasks.depth.metrics import DepthErrors, depth_errors
+from ddfnet.tasks.depth.pictures import draw_depth
+from ddfnet.tasks.run.checkpoints import load_checkpoint
+
+NETWORKS: dict[str, type[JointUpsampler]] = {"ddf_up_net": DDFUpNet, "pac": PacJointUpsample}
+PICTURES = 4  # test images drawn
+
+
+class JointUpsampling(lightning.LightningModule):
+    """Trains a network that upsamples depth; the defaults are the protocol of Table 7.
+
+    Scores are those of `ddfnet.tasks.depth.metrics.depth_errors`, in the unit of the split, means over images.
+
+    Args:
+        network: "ddf_up_net" or "pac", PAC-Net.
+        scale_factor: 4, 8, 16, or another power of two from 2 up.
+        network_args: further arguments of the network, such as `{residual: true}`.
+        protocol: how the low resolution is made, "pac" or "bicubic"; see `ddfnet.data.depth.protocols`.
+        loss: of the known pixels of a crop: "mse", or "l1".
+        start: what this run begins with, of the same network at the same factor or half of it, see `begin_with`: the best
+            weights of a run, by its folder; a .safetensors file of a DDFUpNet; or "pretrained", those that ship.
+        init: "default", or "he": weights such that a stage keeps the variance of what it is given, see `initialise`.
+        optimizer: "adam" or "adamw".
+        lr: the highest learning rate.
+        weight_decay: of all weights.
+        schedule: "step" divides the learning rate by 10 after each of `lr_steps` epochs, "cosine" lowers it to 0 at the end.
+        lr_steps: epochs trained before each division.
+        warmup_steps: steps over which the learning rate rises linearly.
+        clip: greatest norm of the gradient; None for any.
+        choose: the epoch that is tested: the "last", or the "best" one on validation images that are not trained on.
+        channels_last: runs the network in the channels_last memory format.
+    """
+
+    network: JointUpsampler
+    takes_batches = False  # of images alone
+
+    def __init__(
+        self,
+        network: Literal["ddf_up_net", "pac"] = "ddf_up_net",
+        scale_factor: int = 8,
+        network_args: dict[str, Any] | None = None,
+        protocol: Literal["pac", "bicubic"] = "pac",
+        loss: Literal["mse", "l1"] = "mse",
+        start: str | None = None,
+        init: Literal["default", "he"] = "default",
+        optimizer: Literal["adam", "adamw"] = "adam",
+        lr: float = 1e-4,
+        weight_decay: float = 0.0,
+        schedule: Literal["step", "cosine"] = "step",
+        lr_steps: list[int] = [1000, 1350],  # noqa: B006 - never changed; jsonargparse shows it
+        warmup_steps: int = 0,
+        clip: float | None = None,
+        choose: Literal["last", "best"] = "last",
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.monitor = ("val_rmse", "min") if choose == "best" else ("epoch", "max")
+        self.name = f"{network}-x{scale_factor}"
+        self._loss = F.mse_loss if loss == "mse" else F.l1_loss
+
+    def build(self, data: JointUpsamplingData) -> None:
+        """Builds the network and checks it against the data (once)."""
+        if hasattr(self, "network"):
+            return
+        options, factor = self.hparams, self.hparams["scale_factor"]
+        if options["choose"] == "best" and not data.splits.held_out:
+            raise ValueError("choose: expected 'last' where images that validate are trained on, got 'best'")
+        try:
+            samples = "pac" if options["protocol"] == "pac" else "middle"
+            network = NETWORKS[options["network"]](factor, **{"samples": samples, **(options["network_args"] or {})})
+        except TypeError as error:
+            raise ValueError(f"network_args: {error}") from None
+        if data.augmentation.crop % factor:
+            raise ValueError(f"crop: expected a multiple of scale_factor, {factor}, got {data.augmentation.crop}")
+        if options["init"] == "he":
+            initialise(network)
+        if options["channels_last"]:
+            network = network.to(memory_format=torch.channels_last)
+        self.network = network
+        self.scores = nn.ModuleDict(
+            {
+                f"{stage}_{name}": MeanMetric(nan_strategy="ignore")
+                for stage in ("val", "test")
+                for name in DepthErrors._fields
+            }
+        )
+
+    def configure_model(self) -> None:
+        self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_fit_start(self) -> None:
+        if self.hparams["start"] is not None and self.trainer.ckpt_path is None:  # nor is a resumed run begun anew
+            begin_with(self.network, self.hparams["start"])
+
+    def describe(self, data: JointUpsamplingData) -> dict[str, Any]:
+        """What the summary of a run says of the network and its data. FLOPs are those of one validation image."""
+        (rgb, _) = data.splits.val.tensors(0)
+        shape = (1, *rgb.shape)
+        cost = complexity(_FromImage(self.network), shape)
+        return {
+            "network": self.name,
+            "data": {
+                "dataset": data.dataset,
+                "images": {
+                    "train": len(data.splits.train.images),
+                    "val": len(data.splits.val),
+                    "test": len(data.splits.test),
+                },
+                "crops": len(data.splits.train),
+            },
+            "protocol": self.hparams["protocol"],
+            "unit_of_validation": data.splits.val.unit,
+            "unit": data.splits.test.unit,
+            "parameters": cost.parameters,
+            "flops": cost.flops,
+            "multiply_adds": cost.multiply_adds,
+            "counted": f"{shape[2]} x {shape[3]} pixels",
+            "input_shape": list(shape),
+        }
+
+    def draw(self, data: JointUpsamplingData, folder: Path) -> dict[str, Path]:
+        """Draws test images: RGB, the low resolution, bicubic, ours and its error. Writes the weights of a DDFUpNet."""
+        split: ScoredSplit = data.splits.test
+        path = folder / "depth.png"
+        rows = []
+        for index in range(min(PICTURES, len(split))):
+            rgb, depth = split.tensors(index)
+            low = self.low_resolution(depth[None])
+            rows.append((rgb, low[0, 0], depth[0], self.predict(low, rgb[None])[0, 0]))
+        draw_depth(rows, path, factor=self.hparams["scale_factor"], protocol=self.hparams["protocol"], unit=split.unit)
+        if isinstance(self.network, DDFUpNet):
+            trained_on = {"dataset": data.dataset, "protocol": self.hparams["protocol"]}
+            save(self.network, folder / "network.safetensors", **trained_on)
+        return {"depth": path}
+
+    def predict(self, low: Tensor, rgb: Tensor) -> Tensor:
+        """Upsamples low (B, 1, h, w), in any unit and NaN where unknown, under rgb; on the CPU, in the mode of eval."""
+        training = self.network.training
+        self.network.eval()
+        with torch.no_grad():
+            depth = self(low.to(self.device), rgb.to(self.device)).cpu()
+        self.network.train(training)
+        return depth
+
+    def low_resolution(self, depth: Tensor) -> Tensor:
+        """The low resolution of depth (B, 1, H, W), NaN where unknown, by the protocol."""
+        return low_resolution(depth, self.hparams["scale_factor"], self.hparams["protocol"])
+
+    def forward(self, low: Tensor, rgb: Tensor) -> Tensor:
+        """Depth (B, 1, H, W) from low (B, 1, h, w), in any unit and NaN where unknown, and rgb (B, 3, H, W) in 0..1."""
+        if self.hparams["channels_last"]:
+            rgb = rgb.contiguous(memory_format=torch.channels_last)
+        return upsample(self.network, low, rgb)
+
+    def training_step(self, batch: DepthBatch, batch_idx: int) -> Tensor:
+        rgb, depth = batch
+        if self.hparams["channels_last"]:
+            rgb = rgb.contiguous(memory_format=torch.channels_last)
+        low = self.low_resolution(depth)
+        # A crop may know nothing at its samples; of it nothing can be learned.
+        usable = low.isfinite().flatten(1).any(1)
+        if not usable.all():
+            rgb, depth, low = rgb[usable], depth[usable], low[usable]
+        found = self.network(fill_unknown(low) if len(low) else low, rgb)
+        known = depth.isfinite()
+        loss = self._loss(found[known].float(), depth[known]) if known.any() else found.sum() * 0
+        if batch_idx % 50 == 0 and not torch.isfinite(loss):
+            raise ValueError(f"lr: the loss is no longer finite at step {self.global_step}; try a lower one")
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(rgb))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.hparams["clip"] is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.hparams["clip"])
+
+    def validation_step(self, batch: DepthBatch, batch_idx: int) -> None:
+        self._score(batch, "val")
+
+    def test_step(self, batch: DepthBatch, batch_idx: int) -> None:
+        self._score(batch, "test")
+
+    def _score(self, batch: DepthBatch, stage: Literal["val", "test"]) -> None:
+        found = self(self.low_resolution(batch.depth), batch.rgb)
+        margin = protocol_of(self.hparams["protocol"]).border
+        for depth, truth in zip(found[:, 0], batch.depth[:, 0], strict=True):
+            for name, value in depth_errors(depth, truth, border=margin)._asdict().items():
+                score: Any = self.scores[f"{stage}_{name}"]
+                score.update(value)
+                if name == "edge_rmse" and math.isnan(value):
+                    continue
+                self.log(f"{stage}_{name}", score, prog_bar=name == "rmse", batch_size=1)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        options = self.hparams
+        kind = torch.optim.Adam if options["optimizer"] == "adam" else torch.optim.AdamW
+        optimizer = kind(self.network.parameters(), lr=options["lr"], weight_decay=options["weight_decay"])
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = LambdaLR(optimizer, lambda step: self._lr_factor(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _lr_factor(self, step: int, steps: int) -> float:
+        """Of the learning rate at a step of `steps`."""
+        options, warmup = self.hparams, self.hparams["warmup_steps"]
+        factor = min(1.0, (step + 1) / (warmup + 1))
+        if options["schedule"] == "cosine":
+            return factor * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+        epoch = step * (self.trainer.max_epochs or 1) // steps
+        return float(factor * 0.1 ** sum(epoch >= end for end in options["lr_steps"]))
+
+
+@torch.no_grad()
+def initialise(network: JointUpsampler) -> None:
+    """He et al.'s initialisation (ICCV 2015) of every layer, a transposed one by the taps that meet an output pixel.
+
+    PyTorch's own shrinks what passes a layer to 0.4 of it, and DDF-Up, whose filters have a norm of 1 together, to a third:
+    after four stages next to nothing is left of the depth. The last layer starts at a tenth: the first steps are calm.
+    """
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (5, 5):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif isinstance(layer, PacConvTranspose2d):
+            met = layer.in_channels * layer.kernel_size**2 / layer.stride**2
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / met))
+        elif isinstance(layer, FilterNorm) and layer.std is not None:
+            layer.std.mul_(math.sqrt(2) / layer.init_scale)
+        # What a pixel's filter is made of is the guide there, not a bias that is the same everywhere.
+        if isinstance(bias := getattr(layer, "bias", None), Tensor) and "channel_branch" not in name:
+            nn.init.zeros_(bias)
+    last: Any = network.decoder[-1]
+    last.weight.mul_(0.1)
+
+
+@torch.no_grad()
+def begin_with(network: JointUpsampler, start: str | Path) -> None:
+    """Gives `network` the weights of the same one, or of one of half its factor with its coarsest stage twice.
+
+    Args:
+        start: folder of a run, a .safetensors file, or "pretrained": weights that ship, of its factor or half of it.
+
+    Raises:
+        FileNotFoundError: no such checkpoint or file.
+        ValueError: the weights are not those of such a network.
+    """
+    found = _weights(start, network.scale_factor)
+    begun = found
+    if not any(name.startswith(f"stages.{len(network.stages) - 1}.") for name in found):
+        last = f"guidance_encoder.{len(network.guidance_encoder) - 1}."
+        begun = {}
+        for name, value in found.items():
+            if name.startswith("stages."):
+                _, number, rest = name.split(".", 2)
+                begun[f"stages.{int(number) + 1}.{rest}"] = value
+            if not name.startswith("stages.") or name.startswith("stages.0."):
+                begun[name] = torch.cat([value[:GUIDE_CHANNELS], value]) if name.startswith(last) else value
+    try:
+        network.load_state_dict(begun)
+    except RuntimeError as error:
+        told, factor = str(error).splitlines()[-1].strip(), network.scale_factor
+        raise ValueError(
+            f"start: expected the weights of the same network at {factor}x or {factor // 2}x, got {start} ({told})"
+        ) from None
+
+
+def _weights(start: str | Path, factor: int) -> dict[str, Tensor]:
+    if start == "pretrained":
+        try:
+            return pretrained(factor).state_dict()
+        except FileNotFoundError:
+            return pretrained(factor // 2).state_dict()
+    path = Path(start)
+    if path.suffix == ".safetensors":
+        return load(path).state_dict()
+    saved = load_checkpoint(path / "best.ckpt")["state_dict"]
+    return {name.removeprefix("network."): value for name, value in saved.items()}
+
+
+def upsample(network: JointUpsampler, low: Tensor, rgb: Tensor) -> Tensor:
+    """`network` on maps of any unit: unknown pixels filled, each map brought to 0..1 by its known values, and back.
+
+    Args:
+        low: (B, 1, h, w), NaN where unknown.
+        rgb: (B, 3, H, W), in 0..1.
+
+    Returns:
+        (B, 1, H, W) float32, in the unit of `low`.
+    """
+    scale = Normalisation.of(low)
+    return scale.undo(network(fill_unknown(scale.apply(low)), rgb).float())
+
+
+class _FromImage(nn.Module):
+    """The network as one of the image alone, to be counted."""
+
+    def __init__(self, network: JointUpsampler) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        batch, _, height, width = rgb.shape
+        size = (-(-length // self.network.scale_factor) for length in (height, width))
+        return self.network(rgb.new_empty(batch, 1, *size), rgb)

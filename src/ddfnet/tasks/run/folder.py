@@ -1,0 +1,182 @@
+"""One run: a task trained in a folder, resumed where it was killed, scored once at the end.
+
+RUN/config.yaml   what it was told          RUN/metrics.csv    one row an epoch
+RUN/last.ckpt     where it is               RUN/summary.json   what came out
+RUN/best.ckpt     the epoch chosen          RUN/*.png          pictures
+"""
+
+import datetime
+import json
+import math
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTheme
+
+import ddfnet
+from ddfnet.atomic import write_text
+from ddfnet.tasks.pictures import draw_curves
+from ddfnet.tasks.run.checkpoints import WholeCheckpointIO, load_weights
+from ddfnet.tasks.run.history import Checkpoints, History, SeedEachEpoch
+
+
+class RunFolder:
+    """The files of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.last = path / "last.ckpt"
+        self.best = path / "best.ckpt"
+        self.metrics = path / "metrics.csv"
+        self.summary = path / "summary.json"
+        self.curves = path / "curves.png"
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of a run is here."""
+        return any(path.exists() for path in (self.config, self.last, self.best, self.metrics, self.summary))
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """What the finished run wrote, None before it finished."""
+        if not self.summary.is_file():
+            return None
+        try:
+            summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.summary}: damaged ({error})") from None
+        return summary
+
+
+def train(
+    model: Any,
+    data: Any,
+    folder: RunFolder,
+    *,
+    epochs: int,
+    seed: int,
+    command: str,
+    trainer_options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains `model` on `data` from where `folder` stands, tests the best epoch once and returns the summary written.
+
+    Where there are several processes, all of them call this; the first writes the files.
+
+    Args:
+        model: a LightningModule with `name`, `monitor` (what the best epoch is chosen by, "epoch" for the last one),
+            `build(data)`, `describe(data)` and `draw(data, folder)`; its test scores are logged as `test_...`, the one that
+            counts first, and those of validation as `val_...`.
+        data: its LightningDataModule; with `deals_out` set, it deals out its batches to several processes itself.
+        seed: of weights, order and augmentation.
+        command: what the user typed, for the summary.
+        trainer_options: of `pytorch_lightning.Trainer`.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs: expected an int >= 1, got {epochs}")
+    prepare(model, data, seed)
+    history = History(folder.metrics, *model.monitor)
+    callbacks = [SeedEachEpoch(seed), history, Checkpoints(history, folder.best, folder.last)]
+    trainer = make_trainer(
+        {**(trainer_options or {}), "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks
+    )
+    if trainer.world_size > 1 and not getattr(data, "deals_out", False):
+        raise ValueError(f"trainer.devices: expected one device with {type(data).__name__}, got {trainer.world_size}")
+    if not trainer.limit_val_batches:
+        raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
+    resumed = str(folder.last) if folder.last.is_file() else None
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
+    except SystemExit:  # how Lightning ends on Ctrl-C
+        raise KeyboardInterrupt from None
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+    best = history.best
+    scores = {
+        **evaluate(model, data, folder.best, trainer_options),
+        **{name: value for name, value in best.items() if name.startswith("val_")},
+    }
+    for name, value in scores.items():
+        if not math.isfinite(value):
+            raise ValueError(f"lr: {name} is {value} after training, expected a finite number; try a lower one")
+    summary = {
+        **scores,
+        "best_epoch": best["epoch"] + 1,
+        "chosen": "the last" if model.monitor[0] == "epoch" else "the best",
+        "epochs": epochs,
+        "seed": seed,
+        **model.describe(data),
+        "images_per_second": round(history.images_per_second, 1),
+        "train_seconds": round(sum(row["train_seconds"] for row in history.rows), 1),
+        "device": describe_device(trainer),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
+    }
+    if not trainer.is_global_zero:
+        return summary
+    draw_curves(history.rows, folder.curves, f"{summary['network']}, seed {seed}", best_epoch=int(best["epoch"]))
+    pictures = model.draw(data, folder.path)
+    summary["pictures"] = ["curves.png", *(path.name for path in pictures.values())]
+    write_text(folder.summary, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    return summary
+
+
+def prepare(model: Any, data: Any, seed: int) -> None:
+    """Draws the weights of `model` from the seed, unless it is built; an error here is one of the options or the data."""
+    lightning.seed_everything(seed, verbose=False)
+    model.build(data)
+
+
+def evaluate(
+    model: Any, data: Any, checkpoint: Path | None, trainer_options: dict[str, Any] | None = None
+) -> dict[str, float]:
+    """The test scores of `model` with the weights in `checkpoint`, or with those it has, to six digits."""
+    model.build(data)
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
+    trainer = make_trainer(trainer_options or {}, [])
+    (scores,) = trainer.test(model, datamodule=data, verbose=False)
+    if not scores:
+        raise ValueError("data: expected test images that can be read, got none")
+    return {name: round(float(value), 6) for name, value in scores.items()}
+
+
+def make_trainer(options: dict[str, Any], callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    """A trainer as every run uses it: our checkpoints, no logger, a progress bar on a terminal."""
+    bar = [RichProgressBar(theme=RichProgressBarTheme(metrics_format=".4f"))] if sys.stdout.isatty() else []
+    return lightning.Trainer(
+        logger=False,
+        enable_model_summary=False,
+        enable_progress_bar=bool(bar),
+        num_sanity_val_steps=0,
+        callbacks=[*callbacks, *bar],
+        plugins=[WholeCheckpointIO()],
+        use_distributed_sampler=False,
+        **options,
+    )
+
+
+def describe_device(trainer: lightning.Trainer) -> str:
+    """The device's name, as people know it."""
+    root = trainer.strategy.root_device
+    return torch.cuda.get_device_name(root) if root.type == "cuda" else f"{root.type} ({platform.machine()})"
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    packages = ("torch", "torchvision", "pytorch-lightning", "timm", "numba", "kornia")
+    found = {"ddfnet": ddfnet.__version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "none"
+    return found
