@@ -199,8 +199,8 @@ def test_errors(options: dict[str, Any], message: str) -> None:
 
 def test_names_are_loaded_at_first_use() -> None:
     at_once = graph(modules())["models"]
-    assert "models.resnet" in at_once
-    assert not {"models.fpn", "models.faster_rcnn"} & at_once
+    assert "models.classification.resnet" in at_once
+    assert not {"models.detection.fpn", "models.detection.faster_rcnn"} & at_once
     assert set(ddfnet.models.__all__) <= set(dir(ddfnet.models))
     with pytest.raises(AttributeError, match=r"module 'ddfnet\.models' has no attribute 'nothing'"):
         ddfnet.models.nothing  # noqa: B018
