@@ -13,6 +13,8 @@ Names are loaded at first use, so `import ddfnet` costs nothing and `ddfnet --he
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ddfnet.ops.flops import watch_for_the_counter
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ _HOMES = {
     "replace_conv2d": "ddfnet.nn.replace",
     "upsample_depth": "ddfnet.models.depth.upsample",
 }
+
+watch_for_the_counter()
 
 
 def __getattr__(name: str) -> Any:

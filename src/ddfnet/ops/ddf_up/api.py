@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from ddfnet.ops.ddf import autograd as transforms
-from ddfnet.ops.ddf.api import Backend
+from ddfnet.ops.ddf.api import Backend, ddf_op
 from ddfnet.ops.ddf.geometry import Combine, check, check_types
 from ddfnet.ops.ddf_up.reference import ddf_up_reference
+from ddfnet.ops.registry import autocast_inputs, needs_reference
 
 
 def ddf_up(
@@ -47,9 +47,9 @@ def ddf_up(
     if scale_factor == 1 and isinstance(channel_filter, Tensor) and channel_filter.dim() == 5:
         channel_filter = channel_filter.squeeze(1)
     check_types(x, channel_filter, spatial_filter, combine, backend, kernel_size, 1, dilation, scale_factor)
-    if backend == "reference" or (backend == "auto" and transforms.needs_reference()):
-        x, channel_filter, spatial_filter = transforms.autocast_inputs(x, channel_filter, spatial_filter)
+    if backend == "reference" or (backend == "auto" and needs_reference()):
+        x, channel_filter, spatial_filter = autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor, combine)
         return ddf_up_reference(x, channel_filter, spatial_filter, g)
-    options = (kernel_size, 1, dilation, scale_factor, combine, backend)
-    return transforms.differentiable(x, channel_filter, spatial_filter, *options)
+    y: Tensor = ddf_op(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor, combine, backend)
+    return y
