@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddfnet.ops.cpu import threads as numba_threads
+from ddfnet.ops.cpu import threads
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Plan:
         for index, tensor in zip(self.tensors, tensors, strict=True):
             if tensor is not None:
                 call[index] = tensor.data_ptr()
-        threads = 1 if self.serial else torch.get_num_threads()
-        buffer = torch.empty(self.partial_bytes + self.scratch_bytes * threads + 64, dtype=torch.uint8, device="cpu")
+        count = 1 if self.serial else torch.get_num_threads()
+        buffer = torch.empty(self.partial_bytes + self.scratch_bytes * count + 64, dtype=torch.uint8, device="cpu")
         base = -(-buffer.data_ptr() // 64) * 64
         call[self.partial], call[self.scratch] = base, base + self.partial_bytes
         address, length = call.buffer_info()
         for number, index in enumerate(self.counters, length - len(self.counters)):
             call[index] = address + number * 8
         for kernel in self.kernels:
-            numba_threads.run(kernel, address, threads)
+            threads.run(kernel, address, count)

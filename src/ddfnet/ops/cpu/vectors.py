@@ -1,4 +1,4 @@
-"""Vectors in LLVM: loads, stores and arithmetic on lanes, and loops over them, for `numba_simd`.
+"""Vectors in LLVM: loads, stores and arithmetic on lanes, and loops over them, for `intrinsics.py`.
 
 Half types are widened to float32 exactly and rounded to nearest even when stored. The number of lanes is that of the
 machine's vectors; LLVM's own code for other machines takes as many instructions as it needs.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ddfnet.ops import cpu
-from ddfnet.ops.cpu import threads as numba_threads
+from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
 from ddfnet.ops.cpu.plan import Plan
@@ -254,9 +254,8 @@ def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], 
 @cache
 def _kernel(layout: str, name: str, code: int, *options: int) -> Any:
     """The compiled kernel, called with the address of a `Call`."""
-    from ddfnet.ops.ddf.cpu import channels_last as numba_channels_last
-    from ddfnet.ops.ddf.cpu import nchw as numba_nchw
+    from ddfnet.ops.ddf.cpu import channels_last, nchw
 
-    module = numba_channels_last if layout == "channels_last" else numba_nchw
+    module = channels_last if layout == "channels_last" else nchw
     compiled = getattr(module, f"make_{name}")(code, *options, source_version(*KERNEL_SOURCES))
-    return numba_threads.Kernel(compiled, compiled.address)
+    return threads.Kernel(compiled, compiled.address)

@@ -18,21 +18,10 @@ from typing import Any
 from numba import njit
 
 from ddfnet.ops.cpu.compiling import carray, compile_kernel
+from ddfnet.ops.cpu.intrinsics import add_lanes, copy_rows, fill_zero, read, take_next, transpose, write, write_address
 from ddfnet.ops.cpu.vectors import compute_code, element_size
 from ddfnet.ops.ddf.cpu.call import Call
-from ddfnet.ops.ddf.cpu.loops import (
-    add_lanes,
-    copy_rows,
-    fill_zero,
-    filter_gradients_tile,
-    read,
-    take_next,
-    transpose,
-    weighted_sum,
-    weighted_sum_tile,
-    write,
-    write_address,
-)
+from ddfnet.ops.ddf.cpu.loops import filter_gradients_tile, weighted_sum, weighted_sum_tile
 
 CHANNELS = 512  # done at once
 

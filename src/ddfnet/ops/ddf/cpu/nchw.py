@@ -15,20 +15,10 @@ from typing import Any
 from numba import njit
 
 from ddfnet.ops.cpu.compiling import carray, compile_kernel
+from ddfnet.ops.cpu.intrinsics import copy_rows, fill_zero, read, read_address, take_next, write, write_address
 from ddfnet.ops.cpu.vectors import compute_code, element_size
 from ddfnet.ops.ddf.cpu.call import Call
-from ddfnet.ops.ddf.cpu.loops import (
-    copy_rows,
-    fill_zero,
-    filter_gradients_tile,
-    read,
-    read_address,
-    take_next,
-    weighted_sum,
-    weighted_sum_tile,
-    write,
-    write_address,
-)
+from ddfnet.ops.ddf.cpu.loops import filter_gradients_tile, weighted_sum, weighted_sum_tile
 
 TILE = 2  # channels, which share each load of a spatial filter
 

@@ -1,9 +1,9 @@
-"""The filter prediction on the CPU: the host's side of `numba_filters.py`.
+"""The filter prediction on the CPU: the host's side of `kernels.py`.
 
 A work item predicts the spatial filters of some rows, normalises them and adds up what the average pooling needs while the
 rows are near; PyTorch's own operations go over memory eight times for that. The products of a few samples with the channel
 branch's matrices, for which PyTorch's have too few rows, are made lane by lane. As in
-`ops/ddf/numba_kernels.py`, numba is imported at the first call, work items follow from the shapes alone, and sums over
+`ops/ddf/cpu/backend.py`, numba is imported at the first call, work items follow from the shapes alone, and sums over
 them are taken in one order, so results do not depend on the number of threads.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ddfnet.ops import filter_norm
-from ddfnet.ops.cpu import threads as numba_threads
+from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
 from ddfnet.ops.cpu.plan import Plan
@@ -51,7 +51,7 @@ def predict(
     channel: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None,
     options: Options,
 ) -> Outputs:
-    """Both kinds of filters of `x`; arguments are as those of `triton_kernels.predict`."""
+    """Both kinds of filters of `x`; arguments are as those of `ops/filters/gpu/backend.py: predict`."""
     squeezed, filters = (channel[0].shape[0], channel[2].shape[0] // options.taps) if channel else (None, 0)
     out = outputs(x, spatial is not None, squeezed, filters, options)
     if x.numel():
@@ -69,7 +69,7 @@ def predict(
 def norm_backward(
     grad: Tensor, unit: Tensor, std: Tensor, scale: Tensor | None, fixed_scale: float
 ) -> tuple[Tensor, Tensor]:
-    """As `triton_kernels.norm_backward`; its formula is that of `triton_filters.norm_backward_kernel`."""
+    """As `norm_backward` of `ops/filters/gpu/backend.py`; its formula is that of `norm_backward_kernel` there."""
     std, h, u = std.unsqueeze(2), grad.to(std.dtype), unit.to(std.dtype)
     grad_scale = unit.new_empty(0)
     if scale is None:
@@ -166,4 +166,4 @@ def _kernel(name: str, *options: int) -> Any:
 
     version = source_version(Path(__file__).parent, Path(filter_norm.__file__), *KERNEL_SOURCES)
     compiled = getattr(kernels, f"make_{name}")(*options, version)
-    return numba_threads.Kernel(compiled, compiled.address)
+    return threads.Kernel(compiled, compiled.address)

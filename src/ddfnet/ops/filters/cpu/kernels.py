@@ -1,4 +1,4 @@
-"""The filter prediction of a DDF layer as CPU kernels: what `numba_kernels.py` calls.
+"""The filter prediction of a DDF layer as CPU kernels: what `backend.py` calls.
 
 `make_spatial` reads x once: a work item is a block of grid rows of one sample, whose spatial filters it predicts and
 normalises and whose channels it adds up for the average pooling. `make_channel` then makes the channel filters of a few
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from numba import njit
 
 from ddfnet.ops.cpu.compiling import carray, compile_kernel
+from ddfnet.ops.cpu.intrinsics import add_lanes, copy_rows, fill_zero, read, take_next, transpose, write
 from ddfnet.ops.cpu.vectors import compute_code, element_size
-from ddfnet.ops.ddf.cpu.loops import add_lanes, copy_rows, fill_zero, read, take_next, transpose, write
 from ddfnet.ops.filters.cpu.loops import (
     dot_taps,
     normalise_taps,

@@ -7,8 +7,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from ddfnet.ops.cpu.intrinsics import constant, emits, scaled
 from ddfnet.ops.cpu.vectors import BYTES, FLOAT64, VECTOR_BYTES, Lanes, Loop, compute_code, lane_loops, load
-from ddfnet.ops.ddf.cpu.loops import constant, emits, scaled
 from ddfnet.ops.filter_norm import EPS
 
 _TINY = {True: 2.2250738585072014e-308, False: 1.1754943508222875e-38}  # by whether it is of float64

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ddfnet.bench.cases import OpCase
 from ddfnet.bench.memory import peak_bytes
-from ddfnet.ops.cpu import threads as numba_threads
+from ddfnet.ops.cpu import available, threads
 from ddfnet.ops.ddf import api
-from ddfnet.ops.ddf.cpu import backend as numba_kernels
+from ddfnet.ops.ddf.cpu import backend
 from ddfnet.ops.ddf.geometry import check
 
 pytest.importorskip("numba")
@@ -101,9 +101,9 @@ def test_only_what_is_asked_for(memory_format: torch.memory_format) -> None:
     case = OpCase(2, 8, 7, 9)
     *inputs, grad_y = draw(case, torch.float32, memory_format=memory_format)
     g = check(*inputs)
-    every = numba_kernels.ddf_backward(grad_y, *inputs, g, (True, True, True))
+    every = backend.ddf_backward(grad_y, *inputs, g, (True, True, True))
     for needs in [(True, False, False), (False, True, False), (False, False, True), (False, False, False)]:
-        some = numba_kernels.ddf_backward(grad_y, *inputs, g, needs)
+        some = backend.ddf_backward(grad_y, *inputs, g, needs)
         for needed, one, reference in zip(needs, some, every, strict=True):
             assert (one is not None) == needed
             if needed:
@@ -140,10 +140,10 @@ def test_threads_where_openmp_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
         torch.set_num_threads(3)
         for missing in (False, True):
             if missing:
-                monkeypatch.setattr(numba_threads, "_gomp_parallel", lambda: None)
-            y = numba_kernels.ddf_forward(*inputs, g)
-            results.append((y, *numba_kernels.ddf_backward(grad_y, *inputs, g, (True, True, True))))
-            assert (numba_threads._state.pool.threads >= 2) or not missing
+                monkeypatch.setattr(threads, "_gomp_parallel", lambda: None)
+            y = backend.ddf_forward(*inputs, g)
+            results.append((y, *backend.ddf_backward(grad_y, *inputs, g, (True, True, True))))
+            assert (threads._state.pool.threads >= 2) or not missing
     finally:
         torch.set_num_threads(before)
     for a, b in zip(*results, strict=True):
@@ -152,7 +152,7 @@ def test_threads_where_openmp_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.skipif(sys.platform != "linux" or not torch.backends.openmp.is_available(), reason="no OpenMP")
 def test_pytorchs_own_openmp_is_found() -> None:
-    assert numba_threads._gomp_parallel() is not None
+    assert threads._gomp_parallel() is not None
 
 
 THREADS = """
@@ -225,10 +225,8 @@ def test_scratch_is_bounded(memory_format: torch.memory_format) -> None:
         g = check(x, channel, spatial)
         y = torch.empty(g.out_shape).contiguous(memory_format=memory_format)
         results = sum(t.numel() * 4 for t in (x, channel, spatial))
-        numba_kernels.ddf_backward(y, x, channel, spatial, g, (True, True, True))
-        peak = peak_bytes(
-            lambda y=y, i=(x, channel, spatial), g=g: numba_kernels.ddf_backward(y, *i, g, (True,) * 3), "cpu"
-        )
+        backend.ddf_backward(y, x, channel, spatial, g, (True, True, True))
+        peak = peak_bytes(lambda y=y, i=(x, channel, spatial), g=g: backend.ddf_backward(y, *i, g, (True,) * 3), "cpu")
         scratch.append(peak - results)
     assert scratch[1] < 2**20
     assert scratch[1] - scratch[0] < 2**17  # a channel filter's sums for each block
@@ -237,13 +235,13 @@ def test_scratch_is_bounded(memory_format: torch.memory_format) -> None:
 def test_missing_numba_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     case = OpCase(1, 4, 5, 6)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    numba_kernels._missing.cache_clear()
+    available.missing.cache_clear()
     try:
         with pytest.raises(RuntimeError, match=r"backend 'numba' can't serve this call: numba is not installed"):
             case.call(*case.inputs(), backend="numba")
         assert api.select("auto", case.inputs()[0], check(*case.inputs())) is api.KERNELS["torch"]
     finally:
-        numba_kernels._missing.cache_clear()
+        available.missing.cache_clear()
 
 
 def test_runs_without_a_place_for_its_cache(tmp_path: Path) -> None:
@@ -267,7 +265,7 @@ def test_nothing_is_written_beyond_the_results(kernel_size: int, monkeypatch: py
         guarded.append((buffer, t.nbytes))
         return buffer[64:-64].view(t.dtype).as_strided(t.shape, t.stride())
 
-    monkeypatch.setattr(numba_kernels, "advise", guard)
+    monkeypatch.setattr(backend, "advise", guard)
     case = OpCase(1, 4, 4, 5, kernel_size=kernel_size, heads=2)
     assert_close_to_oracle("numba", case, torch.bfloat16, torch.channels_last)
     assert len(guarded) >= 3  # the output and the gradients

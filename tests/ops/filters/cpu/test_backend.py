@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 import ddfnet
-from ddfnet.ops.filters.cpu import backend as numba_kernels
+from ddfnet.ops.filters.cpu import backend
 
 pytest.importorskip("numba")
 
@@ -94,7 +94,7 @@ def test_results_do_not_depend_on_threads(memory_format: torch.memory_format) ->
     try:
         for number in (1, 2, 5):
             torch.set_num_threads(number)
-            results.append(numba_kernels.predict(x.detach(), *weights_of(layer)))
+            results.append(backend.predict(x.detach(), *weights_of(layer)))
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:
@@ -108,7 +108,7 @@ def weights_of(layer: ddfnet.DDF) -> tuple[Any, ...]:
     )
     assert spatial is not None
     assert channel is not None
-    options = numba_kernels.Options(spatial.scale, layer.kernel_size, layer.stride, layer.heads)
+    options = backend.Options(spatial.scale, layer.kernel_size, layer.stride, layer.heads)
     return (spatial.weight, spatial.bias), tuple(channel), options
 
 
@@ -192,17 +192,17 @@ def test_alpha_and_beta_of_the_paper_in_a_half_type() -> None:
         assert ((found.double() - exact).abs() <= allowed).all()
 
 
-@pytest.mark.parametrize("backend", ["auto", "numba", "torch", "triton"])
-def test_which_backend_uses_them(backend: Any) -> None:
-    layer = ddfnet.DDF(4, backend=backend)
-    with patch.object(numba_kernels, "predict", side_effect=numba_kernels.predict) as used:
+@pytest.mark.parametrize("name", ["auto", "numba", "torch", "triton"])
+def test_which_backend_uses_them(name: Any) -> None:
+    layer = ddfnet.DDF(4, backend=name)
+    with patch.object(backend, "predict", side_effect=backend.predict) as used:
         layer.filters(torch.randn(1, 4, 5, 5))
-    assert used.called == (backend in ("auto", "numba"))
+    assert used.called == (name in ("auto", "numba"))
 
 
 def test_without_numba_the_modules_serve() -> None:
     layer, x = ddfnet.DDF(4), torch.randn(1, 4, 5, 5)
-    with patch.object(numba_kernels.numba_kernels, "_missing", lambda: "numba is not installed"):
+    with patch.object(backend, "missing", lambda: "numba is not installed"):
         assert not layer._runs_as_one(x)
         layer.filters(x)
 
@@ -219,7 +219,7 @@ def test_within_activation_checkpointing() -> None:
 def test_averages_over_large_maps_lose_little(stride: int, memory_format: torch.memory_format) -> None:
     layer = ddfnet.DDF(4, stride=stride)
     x = torch.full((32, 4, 128, 160), 0.1).contiguous(memory_format=memory_format)
-    pooled = numba_kernels.predict(x, *weights_of(layer)).pooled
+    pooled = backend.predict(x, *weights_of(layer)).pooled
     torch.testing.assert_close(pooled, torch.full_like(pooled, 0.1), rtol=1e-5, atol=0)
 
 

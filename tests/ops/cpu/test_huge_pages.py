@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ddfnet.ops.cpu import huge_pages
-from ddfnet.ops.ddf.cpu import backend as numba_kernels
+from ddfnet.ops.ddf.cpu import backend
 from ddfnet.ops.ddf.geometry import check
 
 on_linux = pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="the system has no such advice")
@@ -33,9 +33,9 @@ def test_large_results_are_marked() -> None:
     x = torch.zeros(1, 1, 3 * 2048, 2048)  # 48 MiB: memory of its own
     channel, spatial = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 3 * 2048, 2048)
     g = check(x, channel, spatial)
-    y = numba_kernels.ddf_forward(x, channel, spatial, g)
+    y = backend.ddf_forward(x, channel, spatial, g)
     assert is_marked(y.data_ptr() + y.nbytes // 2)
-    grads = numba_kernels.ddf_backward(y, x, channel, spatial, g, (True, False, True))
+    grads = backend.ddf_backward(y, x, channel, spatial, g, (True, False, True))
     for grad in (grads[0], grads[2]):
         assert grad is not None
         assert is_marked(grad.data_ptr() + grad.nbytes // 2)
