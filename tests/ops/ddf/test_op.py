@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.cases import SMALL
 from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, assert_format_of, calls
 from tests.oracle import draw
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import ddfnet
-from ddfnet.bench.cases import SMALL, OpCase
+from ddfnet.bench.cases import OpCase
 from ddfnet.ops.ddf.api import KERNELS, ddf
 from ddfnet.ops.ddf.geometry import check
 
