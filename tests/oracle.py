@@ -12,12 +12,14 @@ together are at most 2 n eps sum|terms|, and rounding the result to the output's
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ddfnet.bench.cases import OpCase
+if TYPE_CHECKING:
+    from ddfnet.bench.cases import OpCase
 
 C = 2  # of the bound above
 
@@ -165,14 +167,14 @@ def half_ulp(value: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     return 0.5 * info.eps * np.ldexp(1.0, exponent - 1)
 
 
-def draw(case: OpCase, dtype: torch.dtype, seed: int = 0, **options: object) -> tuple[Tensor, ...]:
+def draw(case: "OpCase", dtype: torch.dtype, seed: int = 0, **options: object) -> tuple[Tensor, ...]:
     """x, channel_filter, spatial_filter and grad_y of one call, as values of `dtype`; `options` go to `case.inputs`."""
     generator = torch.Generator().manual_seed(seed + 1)
     grad_y = torch.randn(case.out_shape, generator=generator, dtype=torch.float64).to(dtype)
     return *case.inputs(dtype=dtype, seed=seed, **options), grad_y
 
 
-def oracle_on(case: OpCase, *tensors: Tensor | None, by: Callable[..., Expected] = oracle) -> Expected:
+def oracle_on(case: "OpCase", *tensors: Tensor | None, by: Callable[..., Expected] = oracle) -> Expected:
     """The oracle on x, channel_filter, spatial_filter (5-D) and grad_y: the float64 values of what their dtype holds."""
     return by(
         *(None if t is None else t.detach().cpu().double().numpy() for t in tensors),
@@ -185,7 +187,7 @@ def oracle_on(case: OpCase, *tensors: Tensor | None, by: Callable[..., Expected]
 
 
 @cache
-def expected_of(case: OpCase, dtype: torch.dtype, seed: int = 0) -> Expected:
+def expected_of(case: "OpCase", dtype: torch.dtype, seed: int = 0) -> Expected:
     """The oracle on what `draw` draws; kept, not to be written to."""
     return oracle_on(case, *draw(case, dtype, seed))
 
@@ -212,7 +214,7 @@ def assert_call_close(
 
 def assert_close_to_oracle(
     backend: str,
-    case: OpCase,
+    case: "OpCase",
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
     *,

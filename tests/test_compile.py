@@ -44,8 +44,15 @@ def check(function: Callable[..., Tensor], make: Callable[..., tuple[Tensor, ...
             torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
-@pytest.mark.parametrize("function", [predicted_ddf, predicted_ddf_up])
+@pytest.mark.parametrize(
+    ("function", "memory_format"),
+    [
+        (predicted_ddf, torch.channels_last),
+        pytest.param(predicted_ddf, torch.contiguous_format, marks=pytest.mark.release),
+        pytest.param(predicted_ddf_up, torch.contiguous_format, marks=pytest.mark.release),
+        pytest.param(predicted_ddf_up, torch.channels_last, marks=pytest.mark.release),
+    ],
+)
 def test_operators(function: Callable[..., Tensor], memory_format: torch.memory_format) -> None:
     def make(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
         x = torch.randn(batch, 4, height, width).contiguous(memory_format=memory_format)
@@ -54,8 +61,15 @@ def test_operators(function: Callable[..., Tensor], memory_format: torch.memory_
     check(function, make)
 
 
-@pytest.mark.parametrize("backend", ["auto", "reference"])
-@pytest.mark.parametrize("operator", [ddfnet.ddf, ddfnet.ddf_up])
+@pytest.mark.parametrize(
+    ("operator", "backend"),
+    [
+        (ddfnet.ddf_up, "auto"),
+        pytest.param(ddfnet.ddf, "auto", marks=pytest.mark.release),
+        pytest.param(ddfnet.ddf, "reference", marks=pytest.mark.release),
+        pytest.param(ddfnet.ddf_up, "reference", marks=pytest.mark.release),
+    ],
+)
 def test_operators_given_their_filters(operator: Callable[..., Tensor], backend: str) -> None:
     """Every size of every input is the graph's; the first sizes all differ, for equal ones torch.compile takes as one."""
     r = 2 if operator is ddfnet.ddf_up else 1
@@ -71,7 +85,10 @@ def test_operators_given_their_filters(operator: Callable[..., Tensor], backend:
 
 @pytest.mark.parametrize(
     "layer",
-    [ddfnet.DDF(4), ddfnet.DDF(4, 5, stride=2, heads=2, combine="add", affine="paper", bias=True)],
+    [
+        pytest.param(ddfnet.DDF(4), marks=pytest.mark.release),
+        ddfnet.DDF(4, 5, stride=2, heads=2, combine="add", affine="paper", bias=True),
+    ],
     ids=["default", "options"],
 )
 def test_layers(layer: nn.Module) -> None:

@@ -10,30 +10,34 @@ import pytest
 import ddfnet
 
 TIMED = """
-import json, sys, time
+import json, os, sys, time
 import torch
-start, cpu = time.perf_counter(), time.process_time()
-import ddfnet
-ddfnet.DDF, ddfnet.ddf
-taken = min(time.perf_counter() - start, time.process_time() - cpu)
-print(json.dumps([taken, sorted(name for name in sys.modules if "." not in name)]))
+for _ in range(3):
+    if os.fork() == 0:
+        start, cpu = time.perf_counter(), time.process_time()
+        import ddfnet
+        ddfnet.DDF, ddfnet.ddf
+        taken = min(time.perf_counter() - start, time.process_time() - cpu)
+        print(json.dumps([taken, sorted(name for name in sys.modules if "." not in name)]), flush=True)
+        os._exit(0)
+    os.wait()
 """
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_import_adds_at_most_a_tenth_of_a_second() -> None:
     """Best of three, of what the processor spent: other processes on the machine are not ddfnet's.
 
     Python may keep the modules' bytecode, as it does for a user, whatever the environment of the tests says.
     """
     keeping = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    best = 1e9
-    for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", TIMED], capture_output=True, text=True, check=True, env=keeping)
-        taken, modules = json.loads(done.stdout)
-        best = min(best, taken)
+    done = subprocess.run([sys.executable, "-c", TIMED], capture_output=True, text=True, check=True, env=keeping)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == 3, done.stderr
     heavy = {"numba", "triton", "timm", "pytorch_lightning", "lightning", "matplotlib", "torchvision", "PIL"}
-    assert not heavy & set(modules)
-    assert best < 0.1
+    for _, modules in found:
+        assert not heavy & set(modules)
+    assert min(taken for taken, _ in found) < 0.1
 
 
 def test_import_alone_waits_for_nothing() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.cases import SMALL
 
 from ddfnet.bench.cases import SETS
 from ddfnet.bench.layer import RIVALS as LAYER_RIVALS
@@ -19,10 +20,17 @@ QUICK = ("--device", "cpu", "--quick", "--seconds", "0.001", "--layout", "nchw")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--cases small`: calls too small to be worth timing, for tests alone."""
+    monkeypatch.setitem(SETS, "small", SMALL)
+
+
 def run(*argv: object) -> int:
     return main([str(argument) for argument in argv])
 
 
+@pytest.mark.usefixtures("small")
 def test_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     csv, json, png = (tmp_path / name for name in ("a.csv", "a.json", "a.png"))
     code = run(
@@ -44,6 +52,7 @@ def test_op(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert results[0].environment.device_name in printed
 
 
+@pytest.mark.usefixtures("small")
 def test_layer(tmp_path: Path) -> None:
     code = run("layer", "--cases", "table_2", "small", "--backend", "torch", *QUICK, "--csv", tmp_path / "a.csv")
     assert code == 0
@@ -89,6 +98,7 @@ def test_joint_upsampling_networks(tmp_path: Path) -> None:
     assert all(row.rival == names[1] and row.multiply_adds and row.case == "b1 3x18x20" for row in results)
 
 
+@pytest.mark.usefixtures("small")
 def test_a_plot_is_redrawn_from_the_file_alone(tmp_path: Path) -> None:
     csv, png, svg = (tmp_path / name for name in ("a.csv", "a.png", "a.svg"))
     assert run("op", "--cases", "small", *QUICK, "--direction", "forward", "--rivals", "dense", "--csv", csv) == 0

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.cases import SMALL
 
 from ddfnet import DDF, DDFUp
 from ddfnet.bench import layer
-from ddfnet.bench.cases import SMALL, OpCase
+from ddfnet.bench.cases import OpCase
 from ddfnet.bench.measure import Group, Settings
 from ddfnet.bench.results import environment
 from ddfnet.bench.rivals import ours, rival, rivals_of

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -16,9 +17,10 @@ import torch
 
 # Every source of randomness: dropout, stochastic depth, shifts and flips; few batches, so that most of the time is spent
 # where files are written.
+EPOCHS = 8
 OPTIONS = [
     "--seed=3",
-    "--epochs=12",
+    f"--epochs={EPOCHS}",
     "--trainer.accelerator=cpu",
     "--trainer.limit_train_batches=3",
     "--trainer.limit_val_batches=2",
@@ -26,48 +28,70 @@ OPTIONS = [
     "--model.network_args={drop_rate: 0.1, drop_path_rate: 0.1}",
     "--data.max_shift=2",
 ]
+KILLED_AFTER = (0, 1, 3, 5)  # epochs written, and a while
+
+
+def train(*options: str) -> int:
+    """Trains in a forked child, which need not import everything again; returns its process id."""
+    child = os.fork()
+    if child == 0:
+        from ddfnet.cli import main
+
+        torch.set_num_threads(1)
+        os._exit(main(["train", *options]))
+    return child
 
 
 def kill_and_resume(folder: Path) -> int:
-    """Trains in forked children, killing each after a random delay, until one ends by itself; returns the kills."""
+    """Trains in children that are killed at random moments after each of `KILLED_AFTER`; returns the kills."""
+    delays = random.Random(0)
+    kills = 0
+    for epochs in (*KILLED_AFTER, None):
+        child = (
+            train("--resume", str(folder)) if (folder / "config.yaml").exists() else train(f"--run={folder}", *OPTIONS)
+        )
+        deadline = None
+        done, status = 0, 0
+        while not done:
+            if deadline is None and epochs is not None and epochs_written(folder) >= epochs:
+                deadline = time.monotonic() + delays.uniform(0, 0.5)
+            if deadline is not None and time.monotonic() >= deadline:
+                os.kill(child, signal.SIGKILL)
+                deadline = float("inf")
+            time.sleep(0.005)
+            done, status = os.waitpid(child, os.WNOHANG)
+        kills += os.WIFSIGNALED(status)
+        if not os.WIFSIGNALED(status) and status != 0:
+            raise RuntimeError(f"a child ended with status {status}")
+    return kills
+
+
+def epochs_written(folder: Path) -> int:
+    """Rows of the metrics, which are written whole or not at all."""
+    metrics = folder / "metrics.csv"
+    return metrics.read_text().count("\n") - 1 if metrics.exists() else 0
+
+
+def train_undisturbed_and_killed(undisturbed: Path, killed: Path) -> None:
     import ddfnet.cli.experiment
     import ddfnet.cli.train
     import ddfnet.tasks.classification.task  # noqa: F401
-    from ddfnet.cli import main
 
-    delays = random.Random(0)
-    kills = 0
-    while True:
-        child = os.fork()
-        if child == 0:
-            torch.set_num_threads(1)
-            begun = (folder / "config.yaml").exists()
-            os._exit(main(["train", "--resume", str(folder)] if begun else ["train", "--run", str(folder), *OPTIONS]))
-        deadline = time.monotonic() + delays.uniform(0.5, 2.0) + 0.5 * kills  # more and more, so that it ends
-        status = None
-        while time.monotonic() < deadline and status is None:
-            done, code = os.waitpid(child, os.WNOHANG)
-            status = code if done else None
-            time.sleep(0.005)
-        if status is not None:
-            if status != 0:
-                raise RuntimeError(f"a child ended with status {status}")
-            return kills
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        kills += 1
+    _, status = os.waitpid(train(f"--run={undisturbed}", *OPTIONS), 0)
+    print("status", status, "kills", kill_and_resume(killed))
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """An undisturbed run and one that was killed again and again."""
+    """An undisturbed run and one that was killed again and again, by one process that imports everything once."""
     undisturbed, killed = tmp_path_factory.mktemp("runs") / "undisturbed", tmp_path_factory.mktemp("runs") / "killed"
-    command = "import sys, torch; torch.set_num_threads(1); from ddfnet.cli import main; sys.exit(main(sys.argv[1:]))"
-    subprocess.run([sys.executable, "-c", command, "train", "--run", undisturbed, *OPTIONS], check=True)
     command = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_resume import *; "
-    command += f"print('kills', kill_and_resume(Path({str(killed)!r})))"
-    result = subprocess.run([sys.executable, "-c", command], check=True, capture_output=True, text=True)
-    assert int(result.stdout.rsplit("kills", 1)[1]) >= 3, result.stdout
+    command += f"train_undisturbed_and_killed(Path({str(undisturbed)!r}), Path({str(killed)!r}))"
+    result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    found = re.search(r"status (\d+) kills (\d+)", result.stdout)
+    assert found is not None, result.stdout + result.stderr
+    assert found[1] == "0", result.stdout + result.stderr
+    assert int(found[2]) >= 3, result.stdout
     return undisturbed, killed
 
 
@@ -89,7 +113,7 @@ def test_scores_and_metrics_are_equal(runs: tuple[Path, Path]) -> None:
     for name in ("test_accuracy", "val_accuracy", "val_loss", "best_epoch", "parameters", "seed"):
         assert a[name] == b[name], name
     rows_a, rows_b = (list(csv.DictReader((folder / "metrics.csv").open())) for folder in runs)
-    assert len(rows_a) == len(rows_b) == 12
+    assert len(rows_a) == len(rows_b) == EPOCHS
     for row_a, row_b in zip(rows_a, rows_b, strict=True):
         assert {k: v for k, v in row_a.items() if k != "train_seconds"} == {
             k: v for k, v in row_b.items() if k != "train_seconds"
@@ -135,17 +159,15 @@ def test_a_run_folder_is_not_trained_over(runs: tuple[Path, Path], capsys: pytes
 
 
 def test_a_run_folder_can_be_moved(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    """Half a run, moved, goes on as if it had stayed; its best epoch is remembered."""
+    """A run that lacks its end, moved, goes on as if it had stayed; its best epoch is remembered."""
     from ddfnet.cli import main
 
-    assert main(["train", "--run", str(tmp_path / "a"), *OPTIONS]) == 0
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    for name in ("summary.json", "best.ckpt"):
-        (tmp_path / "b" / name).unlink()
-    shutil.copy(tmp_path / "a" / "best.ckpt", tmp_path / "b" / "best.ckpt")
-    assert main(["train", "--resume", str(tmp_path / "b")]) == 0
-    a, b = (json.loads((tmp_path / name / "summary.json").read_text()) for name in "ab")
+    moved = tmp_path / "moved"
+    shutil.copytree(runs[0], moved)
+    (moved / "summary.json").unlink()
+    assert main(["train", "--resume", str(moved)]) == 0
+    a, b = (json.loads((folder / "summary.json").read_text()) for folder in (runs[0], moved))
     assert a["command"] == b["command"]
     assert a["test_accuracy"] == b["test_accuracy"]
-    epoch = torch.load(tmp_path / "b" / "best.ckpt", weights_only=True)["epoch"]
+    epoch = torch.load(moved / "best.ckpt", weights_only=True)["epoch"]
     assert epoch + 1 == b["best_epoch"]

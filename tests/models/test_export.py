@@ -61,9 +61,9 @@ class Guided(nn.Module):
     "model",
     [
         ddfnet.DDF(6, 5, stride=2, dilation=2, heads=3, combine="add", affine="paper", bias=True),
-        UpsampledBySpatialFilters(),
-        UpsampledByBoth(),
-        upsample_layer("dysample", 6),
+        pytest.param(UpsampledBySpatialFilters(), marks=pytest.mark.release),
+        pytest.param(UpsampledByBoth(), marks=pytest.mark.release),
+        pytest.param(upsample_layer("dysample", 6), marks=pytest.mark.release),
         pytest.param(ddfnet.DDFUp(6, heads=2), marks=pytest.mark.slow),
         pytest.param(upsample_layer("carafe", 6), marks=pytest.mark.slow),
     ],

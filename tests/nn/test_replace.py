@@ -187,7 +187,12 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if "50" in name else []) for name in NETWORKS]
+    "name",
+    [
+        "resnet18",
+        pytest.param("convnext_tiny", marks=pytest.mark.release),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if "50" in name),
+    ],
 )
 def test_networks_train_a_few_steps(name: str) -> None:
     torch.manual_seed(0)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from tests.cases import SMALL
 from tests.oracle import assert_within_bound, draw, expected_of, half_ulp, oracle, oracle_by_taps, oracle_on
 
-from ddfnet.bench.cases import SMALL, OpCase
+from ddfnet.bench.cases import OpCase
 
 
 def test_by_hand() -> None:

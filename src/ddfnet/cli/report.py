@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     text = render(filled, sheets, date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
     write_text(args.file, text)
     for sentence in left_out:
-        console.print(sentence, style="yellow", markup=False, highlight=False)
+        console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
     numbers = [
         f"{len(found)} {what}{'s' * (len(found) != 1)}" for found, what in ((filled, "table"), (sheets, "result file"))
     ]

@@ -28,24 +28,41 @@ BACKENDS = ("reference", *(name for name in KERNELS if reason_against(name, OpCa
 PLAIN = ("reference", "torch")
 
 
-def quick(backend: str, case: OpCase, dtype: torch.dtype) -> bool:
-    """Whether the default run may make this call.
+def compiles(backend: str) -> bool:
+    """Whether a backend spends seconds on each combination of dtype, filters and options that it meets first."""
+    return backend not in PLAIN
 
-    A backend that compiles needs seconds for each combination of dtype, filters and kernel size it meets for the first
-    time; of those the default run meets a few, the slow one all.
-    """
-    return backend in PLAIN or (case.kernel_size == 3 and dtype == torch.float32)
+
+# For backends that compile: between them every kernel of a layout and direction, with either combination and each filter.
+COMPILED = (
+    OpCase(2, 8, 7, 9),
+    OpCase(2, 6, 7, 9, heads=3),
+    OpCase(1, 5, 8, 10, stride=2, heads=5, combine="add"),
+    OpCase(2, 17, 1, 1),
+    OpCase(0, 4, 5, 6),
+    OpCase(2, 6, 7, 5, filters="channel"),
+    OpCase(2, 6, 7, 5, filters="spatial", combine="add", stride=2),
+    OpCase(2, 6, 5, 4, scale_factor=2),
+    OpCase(2, 4, 3, 5, scale_factor=2, heads=2),
+)
+
+
+def marks(backend: str, case: OpCase, dtype: torch.dtype) -> Any:
+    """None where the default run makes this call, `release` where the run before a release does, else `slow`."""
+    if not compiles(backend) or (dtype == torch.float32 and case in COMPILED):
+        return ()
+    return pytest.mark.release if dtype == torch.float32 and case.kernel_size == 3 else pytest.mark.slow
 
 
 def calls(cases: Iterable[OpCase], dtypes: Iterable[torch.dtype], backends: Iterable[str] = BACKENDS) -> list[Any]:
-    """Parameters (case, dtype, backend) for `pytest.mark.parametrize`, marked slow where they are not quick."""
+    """Parameters (case, dtype, backend) for `pytest.mark.parametrize`, marked as `marks` says."""
     return [
         pytest.param(
             case,
             dtype,
             backend,
             id=f"{case}-{str(dtype).removeprefix('torch.')}-{backend}",
-            marks=() if quick(backend, case, dtype) else pytest.mark.slow,
+            marks=marks(backend, case, dtype),
         )
         for case, dtype, backend in itertools.product(cases, dtypes, backends)
     ]

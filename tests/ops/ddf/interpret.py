@@ -17,10 +17,11 @@ if __name__ == "__main__":  # not where pytest looks for doctests
     os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
+from tests.cases import SMALL
 from tests.ops.ddf.backends import MEMORY_FORMATS, assert_format_of
 from tests.oracle import assert_close_to_oracle
 
-from ddfnet.bench.cases import SMALL, OpCase
+from ddfnet.bench.cases import OpCase
 
 DTYPES = (torch.float32, torch.float64, torch.float16)
 # The interpreter takes a fraction of a second a program: few programs a case, every option of the kernels in some case.

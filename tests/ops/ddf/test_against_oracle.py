@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from tests.cases import SMALL
 from tests.ops.ddf.backends import BACKENDS, DTYPES, MEMORY_FORMATS, assert_format_of, calls, skip_unless_supported
 from tests.oracle import assert_call_close, assert_close_to_oracle, draw, oracle_on
 from torch import Tensor
 
-from ddfnet.bench.cases import SMALL, OpCase
+from ddfnet.bench.cases import OpCase
 
 
 @pytest.fixture(autouse=True)

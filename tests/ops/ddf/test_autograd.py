@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.cases import SMALL
 from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, PLAIN, calls, skip_unless_supported
 from tests.oracle import draw
 from torch import Tensor
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 import ddfnet
-from ddfnet.bench.cases import SMALL, OpCase
+from ddfnet.bench.cases import OpCase
 from ddfnet.ops.ddf import plain as torch_kernels
 
 TINY = (

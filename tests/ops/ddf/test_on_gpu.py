@@ -9,11 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.cases import SMALL
 from tests.ops.ddf.backends import DTYPES, MEMORY_FORMATS, assert_format_of
 from tests.ops.ddf.test_shapes import cases, unhurried
 from tests.oracle import assert_close_to_oracle, oracle_by_taps
 
-from ddfnet.bench.cases import SMALL, OpCase
+from ddfnet.bench.cases import OpCase
 from ddfnet.ops.ddf.api import KERNELS, select
 from ddfnet.ops.ddf.geometry import check
 

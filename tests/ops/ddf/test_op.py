@@ -1,6 +1,7 @@
 """The registered op: opcheck, what it saves, what it allocates, its FLOPs, meta tensors."""
 
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.cases import SMALL
 from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, assert_format_of, calls
 from tests.oracle import draw
 from torch import Tensor
@@ -17,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import ddfnet
-from ddfnet.bench.cases import SMALL, OpCase
+from ddfnet.bench.cases import OpCase
 from ddfnet.ops.ddf.api import KERNELS, ddf
 from ddfnet.ops.ddf.geometry import check
 
@@ -228,23 +230,30 @@ def test_flops_by_options_left_open() -> None:
     assert counter.get_total_flops() == 3 * 2 * 8 * 63 * 9 + 2 * 2 * 8 * 14 * 18 * 25
 
 
-@pytest.mark.parametrize(
-    "setup",
-    [
-        "from torch.utils.flop_counter import FlopCounterMode; import ddfnet; ddfnet.ddf",
-        "import ddfnet; ddfnet.ddf; from torch.utils.flop_counter import FlopCounterMode",
-        "import ddfnet; from torch.utils.flop_counter import FlopCounterMode; ddfnet.ddf",
-        "from torch.utils.flop_counter import FlopCounterMode; early = FlopCounterMode(display=False); import ddfnet",
-    ],
-)
-def test_flops_in_any_order_of_imports(setup: str) -> None:
-    """A FlopCounterMode copies the formulas when it is made; the last one is made, and entered, before there are any."""
+ORDERS = [
+    "from torch.utils.flop_counter import FlopCounterMode; import ddfnet; ddfnet.ddf",
+    "import ddfnet; ddfnet.ddf; from torch.utils.flop_counter import FlopCounterMode",
+    "import ddfnet; from torch.utils.flop_counter import FlopCounterMode; ddfnet.ddf",
+    "from torch.utils.flop_counter import FlopCounterMode; early = FlopCounterMode(display=False); import ddfnet",
+]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_flops_in_any_order_of_imports() -> None:
+    """A FlopCounterMode copies the formulas when it is made; the last one is made, and entered, before there are any.
+
+    Each order in a child of one process that has imported PyTorch alone.
+    """
     script = f"""
-import torch
-{setup}
-with globals().get("early") or FlopCounterMode(display=False) as counter:
-    ddfnet.ddf(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 3, 3), torch.ones(1, 9, 4, 4), backend="torch")
-print(counter.get_total_flops())
+import os, torch
+for setup in {ORDERS}:
+    if os.fork() == 0:
+        exec(setup)
+        with globals().get("early") or FlopCounterMode(display=False) as counter:
+            ddfnet.ddf(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 3, 3), torch.ones(1, 9, 4, 4), backend="torch")
+        print(counter.get_total_flops(), flush=True)
+        os._exit(0)
+    os.wait()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(3 * 2 * 16 * 9)
+    assert done.stdout.split() == [str(3 * 2 * 16 * 9)] * len(ORDERS), done.stderr

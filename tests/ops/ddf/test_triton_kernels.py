@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from tests.cases import SMALL
 from tests.ops.ddf.backends import MEMORY_FORMATS
 
 import ddfnet
-from ddfnet.bench.cases import SMALL, TABLE_A, OpCase
+from ddfnet.bench.cases import TABLE_A, OpCase
 from ddfnet.ops.ddf.geometry import Geometry, check
 from ddfnet.ops.ddf.gpu import backend as triton_kernels
 from ddfnet.ops.ddf.gpu.tiles import backward_tile, forward_tile

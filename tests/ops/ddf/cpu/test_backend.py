@@ -47,7 +47,7 @@ def run(code: str, **environment: str) -> str:
         OpCase(1, 160, 3, 11, heads=2),  # a tile that lacks a pixel
         OpCase(1, 160, 3, 13),  # tiles of seven, one of which lacks a pixel
         OpCase(1, 64, 3, 9),  # the last tile lacks most
-        OpCase(1, 3, 5, 6, kernel_size=9),  # taps that no kernel writes out
+        pytest.param(OpCase(1, 3, 5, 6, kernel_size=9), marks=pytest.mark.release),  # taps that no kernel writes out
     ],
     ids=str,
 )
@@ -61,7 +61,9 @@ def test_nchw_blocks(case: OpCase) -> None:
     assert_close_to_oracle("numba", case, torch.float32, NCHW)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.release)], ids=["fp32", "bf16"]
+)
 @pytest.mark.parametrize(
     "case",
     [
@@ -255,7 +257,8 @@ print(tuple(case.call(*case.inputs(), backend="numba").shape))
     assert run(code, NUMBA_CACHE_DIR=str(tmp_path / "file" / "cache")).strip() == "(1, 4, 5, 6)"
 
 
-@pytest.mark.parametrize("kernel_size", [pytest.param(3, marks=pytest.mark.slow), 7])
+@pytest.mark.release
+@pytest.mark.parametrize("kernel_size", [3, 7])
 def test_nothing_is_written_beyond_the_results(kernel_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """49 taps leave a vector of one lane, which as bfloat16 LLVM would store with its neighbour."""
     guarded: list[tuple[Tensor, int]] = []

@@ -1,0 +1,42 @@
+"""The calls that tests hold to the oracle: one list for all backends."""
+
+from ddfnet.bench.cases import OpCase
+
+# Small calls that between them use every option: odd sizes, 1x1 maps, kernels larger than the map, an empty batch.
+SMALL = (
+    OpCase(2, 8, 7, 9),
+    OpCase(2, 6, 8, 5, combine="add"),
+    OpCase(2, 6, 7, 9, heads=3),
+    OpCase(2, 6, 7, 9, heads=2, combine="add"),
+    OpCase(2, 6, 7, 9, heads=6, filters="spatial"),
+    OpCase(1, 5, 9, 7, stride=2),
+    OpCase(1, 5, 8, 10, stride=2, heads=5, combine="add"),
+    OpCase(1, 4, 11, 7, stride=3, dilation=2),
+    OpCase(2, 4, 7, 8, dilation=2),
+    OpCase(1, 4, 6, 6, dilation=3, combine="add"),
+    OpCase(2, 3, 5, 6, kernel_size=1),
+    OpCase(2, 3, 5, 6, kernel_size=1, stride=2, combine="add"),
+    OpCase(1, 7, 9, 8, kernel_size=5),
+    OpCase(1, 4, 9, 11, kernel_size=5, stride=2, heads=2),
+    OpCase(1, 4, 9, 8, kernel_size=7, combine="add"),
+    OpCase(1, 3, 2, 3, kernel_size=7, dilation=2),
+    OpCase(2, 17, 1, 1),
+    OpCase(2, 4, 1, 1, kernel_size=5, stride=2),
+    OpCase(1, 1, 6, 5),
+    OpCase(2, 33, 4, 19),
+    OpCase(1, 70, 5, 5, heads=2),
+    OpCase(0, 4, 5, 6),
+    OpCase(2, 6, 7, 5, filters="channel"),
+    OpCase(2, 6, 7, 5, filters="channel", combine="add", stride=2),
+    OpCase(2, 6, 7, 5, filters="spatial"),
+    OpCase(2, 6, 7, 5, filters="spatial", combine="add", stride=2),
+    OpCase(2, 6, 5, 4, scale_factor=2),
+    OpCase(2, 6, 5, 4, scale_factor=2, heads=2, combine="add"),
+    OpCase(1, 4, 3, 5, scale_factor=3, dilation=2),
+    OpCase(1, 6, 4, 5, scale_factor=2, shared_channel_filter=True, heads=3),
+    OpCase(1, 4, 4, 5, scale_factor=2, kernel_size=5, filters="spatial"),
+    OpCase(1, 4, 3, 4, scale_factor=2, filters="channel", combine="add"),
+    OpCase(1, 3, 1, 1, scale_factor=4, kernel_size=3),
+    OpCase(1, 2, 4, 3, scale_factor=2, kernel_size=1, combine="add"),
+    OpCase(0, 4, 5, 6, scale_factor=2),
+)

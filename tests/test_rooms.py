@@ -1,0 +1,182 @@
+"""Rooms that one can read: every function of src/ddfnet fits on a screen, or stands in the list of those that do not yet."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "ddfnet"
+LINES, LEVELS, ARGUMENTS = 60, 4, 8
+BLOCKS = (ast.For, ast.AsyncFor, ast.While, ast.If, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+# What exceeds a limit today, and which. The list is exact: an entry that no longer exceeds fails, and is taken out.
+# `python -m tests.test_rooms` prints it.
+EXCEPTIONS = {
+    "bench/op: run": "levels",
+    "cli/evaluate_depth: main": "lines",
+    "cli/report: main": "lines",
+    "cli/tables: main": "lines",
+    "cli/train: main": "lines",
+    "cli/upsample: main": "lines",
+    "nn/filters: check_options": "arguments",
+    "ops/ddf/cpu/backend: _plan": "lines",
+    "ops/ddf/cpu/channels_last: _stage_channel_filter": "levels",
+    "ops/ddf/cpu/channels_last: _to_channels_last": "arguments",
+    "ops/ddf/cpu/channels_last: _from_channels_last": "arguments",
+    "ops/ddf/cpu/channels_last: _point_taps": "arguments",
+    "ops/ddf/cpu/channels_last: _read_filters": "arguments",
+    "ops/ddf/cpu/channels_last: _sum_row": "levels, arguments",
+    "ops/ddf/cpu/channels_last: make_forward": "arguments",
+    "ops/ddf/cpu/channels_last: make_forward.forward": "lines, levels",
+    "ops/ddf/cpu/channels_last: make_backward": "arguments",
+    "ops/ddf/cpu/channels_last: make_backward.backward": "lines, levels",
+    "ops/ddf/cpu/loops: weighted_sum": "arguments",
+    "ops/ddf/cpu/loops: weighted_sum_tile": "arguments",
+    "ops/ddf/cpu/loops: filter_gradients_tile": "arguments",
+    "ops/ddf/cpu/loops: copy_rows": "arguments",
+    "ops/ddf/cpu/loops: transpose": "arguments",
+    "ops/ddf/cpu/loops: _emit_transpose": "arguments",
+    "ops/ddf/cpu/nchw: _stage": "arguments",
+    "ops/ddf/cpu/nchw: _unstage": "arguments",
+    "ops/ddf/cpu/nchw: _stage_x": "arguments",
+    "ops/ddf/cpu/nchw: _read_scalars": "levels, arguments",
+    "ops/ddf/cpu/nchw: make_forward.forward": "lines, levels",
+    "ops/ddf/cpu/nchw: make_backward": "arguments",
+    "ops/ddf/cpu/nchw: make_backward.backward": "lines, levels",
+    "ops/ddf/geometry: check": "lines",
+    "ops/ddf/gpu/backward: ddf_backward_kernel": "lines, levels, arguments",
+    "ops/ddf/gpu/backward: _store_packed_channel_sums": "arguments",
+    "ops/ddf/gpu/backward: _place": "arguments",
+    "ops/ddf/gpu/backward: _load_spatial_taps": "arguments",
+    "ops/ddf/gpu/backward: _store_spatial_sums": "arguments",
+    "ops/ddf/gpu/backward: _store_packed_spatial_sums": "arguments",
+    "ops/ddf/gpu/forward: load_channel_tap": "arguments",
+    "ops/ddf/gpu/forward: load_channel_taps": "arguments",
+    "ops/ddf/gpu/forward: ddf_forward_kernel": "lines, levels, arguments",
+    "ops/filters/api: _flops": "arguments",
+    "ops/filters/cpu/backend: _plan": "lines",
+    "ops/filters/cpu/kernels: _pool": "arguments",
+    "ops/filters/cpu/kernels: _predict_planar": "arguments",
+    "ops/filters/cpu/kernels: make_spatial.spatial": "lines, levels",
+    "ops/filters/cpu/kernels: make_channel.channel": "lines, levels",
+    "ops/filters/cpu/loops: dot_taps": "arguments",
+    "ops/filters/cpu/loops: sum_taps": "arguments",
+    "ops/filters/cpu/loops: normalise_taps": "arguments",
+    "ops/filters/gpu/kernels: spatial_filters_kernel": "arguments",
+    "ops/filters/gpu/kernels: squeeze_kernel": "arguments",
+    "ops/filters/gpu/kernels: channel_filters_kernel": "arguments",
+    "ops/filters/gpu/kernels: norm_backward_kernel": "arguments",
+    "tasks/classification/data: ClassificationData.__init__": "arguments",
+    "tasks/classification/task: Classification.__init__": "arguments",
+    "tasks/depth/data: JointUpsamplingData.__init__": "arguments",
+    "tasks/depth/task: JointUpsampling.__init__": "arguments",
+    "tasks/detection/data: DetectionData.__init__": "arguments",
+    "tasks/detection/task: Detection.__init__": "arguments",
+}
+
+
+def functions(tree: ast.AST, outer: str = "") -> Iterator[tuple[str, Function, bool]]:
+    """Each function with its name within the module, and whether its first argument is the object or the class."""
+    for node in ast.iter_child_nodes(tree):
+        name = f"{outer}.{node.name}".lstrip(".") if isinstance(node, Function | ast.ClassDef) else outer
+        if isinstance(node, Function):
+            static = any(ast.unparse(each) == "staticmethod" for each in node.decorator_list)
+            yield name, node, isinstance(tree, ast.ClassDef) and not static
+        yield from functions(node, name)
+
+
+def lines(function: Function) -> int:
+    """From `def` to the end, without the docstring and without the functions inside, which are held to it themselves."""
+
+    def extent(node: ast.stmt) -> int:
+        return (node.end_lineno or node.lineno) - node.lineno + 1
+
+    def inner(node: ast.AST) -> Iterator[ast.stmt]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, Function):
+                yield child
+            else:
+                yield from inner(child)
+
+    docstring = extent(function.body[0]) if ast.get_docstring(function) is not None else 0
+    return extent(function) - docstring - sum(map(extent, inner(function)))
+
+
+def levels(node: ast.AST) -> int:
+    """Blocks within blocks; functions inside are held to it themselves, and `elif` is no deeper than its `if`."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Function | ast.ClassDef):
+            continue
+        otherwise = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
+        deepest = max(deepest, levels(child) + (isinstance(child, BLOCKS) and not otherwise))
+    return deepest
+
+
+def arguments(function: Function, method: bool) -> int:
+    """Those that may be given by position; `self` and `cls` are not, nor is what a registered op's schema says."""
+    if any("library" in ast.unparse(each) or "register" in ast.unparse(each) for each in function.decorator_list):
+        return 0
+    return len(function.args.posonlyargs) + len(function.args.args) - method
+
+
+def excesses(source: str) -> dict[str, str]:
+    """What exceeds a limit, by the function's name within its module."""
+    found = {}
+    for name, function, method in functions(ast.parse(source)):
+        counts = (
+            (lines(function), LINES, "lines"),
+            (levels(function), LEVELS, "levels"),
+            (
+                arguments(function, method),
+                ARGUMENTS,
+                "arguments",
+            ),
+        )
+        over = [what for count, limit, what in counts if count > limit]
+        if over:
+            found[name] = ", ".join(over)
+    return found
+
+
+def all_excesses() -> dict[str, str]:
+    found = {}
+    for path in sorted(SRC.rglob("*.py")):
+        module = path.relative_to(SRC).with_suffix("").as_posix()
+        found |= {f"{module}: {name}": what for name, what in excesses(path.read_text(encoding="utf-8")).items()}
+    return found
+
+
+def test_functions_fit_on_a_screen() -> None:
+    assert all_excesses() == EXCEPTIONS
+
+
+BODY = "\n".join(["    x = 1"] * 59)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (f"def f():\n{BODY}", {}),
+        (f"def f():\n{BODY}\n    y = 1", {"f": "lines"}),
+        (f'def f():\n    """One.\n\n    Two.\n    """\n{BODY}', {}),
+        (f"def f():\n    def g():\n        pass\n{BODY}", {}),
+        ("def f():\n if a:\n  for b in c:\n   while d:\n    with e:\n     pass", {}),
+        ("def f():\n if a:\n  for b in c:\n   while d:\n    with e:\n     if g:\n      pass", {"f": "levels"}),
+        ("def f():\n if a: pass\n elif b: pass\n elif c: pass\n elif d: pass\n elif e: pass", {}),
+        ("def f(a, b, c, d, e, g, h, i, *, j, k): pass", {}),
+        ("def f(a, b, c, d, e, g, h, i, j): pass", {"f": "arguments"}),
+        ("class A:\n def f(self, a, b, c, d, e, g, h, i): pass", {}),
+        ("class A:\n @staticmethod\n def f(a, b, c, d, e, g, h, i, j): pass", {"A.f": "arguments"}),
+        ("@torch.library.custom_op('a::b')\ndef f(a, b, c, d, e, g, h, i, j): pass", {}),
+    ],
+)
+def test_an_excess_is_found(source: str, expected: dict[str, str]) -> None:
+    assert excesses(source) == expected
+
+
+if __name__ == "__main__":
+    for name, what in all_excesses().items():
+        print(f'    "{name}": "{what}",')
