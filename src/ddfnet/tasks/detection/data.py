@@ -8,7 +8,8 @@ import pytorch_lightning as lightning
 from torch.utils.data import DataLoader, SequentialSampler
 
 from ddfnet.data.detection import garments
-from ddfnet.data.detection.coco import CocoSplit, GroupedBatches
+from ddfnet.data.detection.coco import CocoSplit
+from ddfnet.data.detection.split import DetectionSplit, GroupedBatches
 from ddfnet.tasks.loading import loader
 
 LAYOUTS = {  # below the root: images, and annotations in the folder of that name
@@ -21,9 +22,9 @@ LAYOUTS = {  # below the root: images, and annotations in the folder of that nam
 class DetectionSplits:
     """Where the data set has no test images of its own, `test` is `val`."""
 
-    train: CocoSplit
-    val: CocoSplit
-    test: CocoSplit
+    train: DetectionSplit
+    val: DetectionSplit
+    test: DetectionSplit
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -134,11 +135,11 @@ class DetectionData(lightning.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         return self._evaluated(self.splits.test)
 
-    def _evaluated(self, split: CocoSplit) -> DataLoader[Any]:
+    def _evaluated(self, split: DetectionSplit) -> DataLoader[Any]:
         return loader(split, self.workers, sampler=SequentialSampler(split), batch_size=self.batch_size)
 
 
-def _told(split: CocoSplit) -> str:
+def _told(split: DetectionSplit) -> str:
     return (
         ", ".join(f"{i} {name}" for i, name in list(zip(split.category_ids, split.classes, strict=True))[:4]) + ", ..."
     )
