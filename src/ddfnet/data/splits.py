@@ -1,6 +1,5 @@
 """A data set as three splits of batches: what every loader of this package returns and what training asks for."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -79,13 +78,6 @@ class InMemorySplit:
             if self.max_shift:
                 images = _shifted(images, self.shifts[chosen], background=-self.mean / self.std)
         return Batch(images, self.labels[chosen])
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names in a sentence: how many there are, and the first five different ones."""
-    found = list(names)
-    different = sorted(set(found))
-    return f"{len(found)} ({', '.join(different[:5])}{', ...' if len(different) > 5 else ''})"
 
 
 def _shifted(images: Tensor, shifts: Tensor, background: float) -> Tensor:

@@ -91,8 +91,8 @@ def test_scores_are_those_of_pycocotools(tmp_path: Path, areas: str) -> None:
         }
         metric.update([found], split.__getitems__([index])[1])
     ours, expected = metric.compute(), pycocotools_scores(split.annotations, results)
-    assert min(expected.values()) > 0.2 or areas != "given"
     assert expected["mAP"] > 0.2
+    assert min(expected.values()) > 0.1 or areas != "given"
     for name, key in SCORES.items():
         assert float(ours[key]) == pytest.approx(expected[name], abs=1e-6), name
 

@@ -17,8 +17,8 @@ from torch.utils.data import Sampler
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from ddfnet.data.decode import displayed_size, read_rgb
+from ddfnet.data.folders import listed
 from ddfnet.data.images import TRIES
-from ddfnet.data.splits import listed
 
 Target = dict[str, Tensor]
 Size = tuple[int, int]  # width, height
