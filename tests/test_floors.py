@@ -12,6 +12,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "ddfnet"
 FLOORS = {
     "atomic": 0,
+    "package_data": 0,
     "ops": 1,
     "nn": 2,
     "models": 3,

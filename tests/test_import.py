@@ -4,10 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import zipfile
+from pathlib import Path
 
 import pytest
 
 import ddfnet
+from ddfnet import recipes
 
 TIMED = """
 import json, os, sys, time
@@ -61,3 +65,50 @@ def test_unknown_name() -> None:
     with pytest.raises(AttributeError, match="module 'ddfnet' has no attribute 'dff'"):
         ddfnet.dff  # noqa: B018
     assert not hasattr(ddfnet, "__wrapped__")
+
+
+def test_the_tasks_leave_the_callers_figures_alone() -> None:
+    """Matplotlib's backend stays, and no figure is left for `plt.show()`."""
+    tasks = "classification.task", "classification.filter_pictures", "detection.task", "depth.task", "depth.comparison"
+    script = f"""
+import matplotlib
+matplotlib.use("svg")
+from importlib import import_module
+from pathlib import Path
+import sys
+for name in {(*tasks, "depth.preview")!r}:
+    import_module(f"ddfnet.tasks.{{name}}")
+from ddfnet.tasks.pictures import draw_curves
+draw_curves([{{"epoch": 0, "train_loss": 1.0, "val_accuracy": 0.5}}], Path(sys.argv[1]) / "curves.png", "title", 0)
+import matplotlib.pyplot as plt
+print(matplotlib.get_backend(), plt.get_fignums())
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=True)
+        assert (Path(folder) / "curves.png").is_file()
+    assert done.stdout.split() == ["svg", "[]"]
+
+
+def test_what_ships_is_found_in_a_zip(tmp_path: Path) -> None:
+    package = Path(ddfnet.__file__).parent
+    with zipfile.ZipFile(tmp_path / "ddfnet.zip", "w") as archive:
+        for path in package.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path, Path("ddfnet") / path.relative_to(package))
+    script = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import ddfnet, torch
+from ddfnet import recipes
+from ddfnet.bench.paper import printed
+from ddfnet.data.classification.fashion_mnist import fashion_mnist
+from ddfnet.models.depth.joint_upsampling import pretrained
+assert ".zip" in ddfnet.__file__
+pretrained(8)
+print(len(recipes.names()), recipes.find("garments/ddf_up").is_file(), len(fashion_mnist().train), printed.FILE.is_file())
+print(ddfnet.ddf(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3), None).sum().item())
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "ddfnet.zip")]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    assert done.stdout.split() == [str(len(recipes.names())), "True", "7000", "True", "49.0"]

@@ -124,6 +124,75 @@ def test_image_folders(tmp_path: Path, counts: dict[str, int], expected: tuple[i
     assert labels.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "validation"), ("TRAIN", "valid", "testing")])
+def test_names_that_people_give_the_parts(tmp_path: Path, names: tuple[str, ...]) -> None:
+    root = make_folder(tmp_path, dict(zip(names, (10, 3, 4), strict=False)))
+    splits = image_folder(root, default_transforms(16))
+    assert splits.classes == ("cat", "dog")
+    sizes = [len(split) for split in (splits.train, splits.val, splits.test)]
+    assert sizes == ([20, 6, 8] if len(names) == 3 else [18, 2, 6])
+    assert len(image_folder(root, test_only=True).test) == (8 if len(names) == 3 else 6)
+
+
+def test_parts_that_are_there_twice_or_without_train(tmp_path: Path) -> None:
+    make_folder(tmp_path / "twice", {"train": 3, "val": 3, "valid": 3})
+    with pytest.raises(ValueError, match="twice: expected one folder of val, found val and valid"):
+        image_folder(tmp_path / "twice")
+    make_folder(tmp_path / "half", {"val": 3, "test": 3})
+    with pytest.raises(
+        ValueError, match=r"expected a folder of images to train on, train or training, got 2 \(test, val\)"
+    ):
+        image_folder(tmp_path / "half")
+
+
+def test_hidden_folders_and_files_that_are_no_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_folder(tmp_path, {"train": 4, "val": 3})
+    image = Image.new("RGB", (20, 30))
+    for name in (".ipynb_checkpoints", "__MACOSX", "cat/.ipynb_checkpoints"):
+        (root / "train" / name).mkdir()
+        image.save(root / "train" / name / "1.png")
+    image.save(root / "train" / "cat" / "._1.png")
+    (root / "train" / "cat" / "notes.txt").write_text("no image")
+    (root / "train" / "labels.csv").write_text("no image")
+    (root / "drafts").mkdir()
+    splits = image_folder(root, default_transforms(16))
+    assert splits.classes == ("cat", "dog")
+    assert len(splits.train) + len(splits.val) == 8
+    assert "train: no images, or hidden, and left out: 6 (.ipynb_checkpoints, __MACOSX, " in caplog.text
+    assert "folders beside those of train, val and test are left out: 1 (drafts)" in caplog.text
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_of_every_kind_that_pillow_reads(tmp_path: Path, packed: bool) -> None:
+    kinds = ["gif", "jfif", "JPG", "bmp", "webp", "tga"]
+    for label in ("cat", "dog", ".hidden"):
+        (tmp_path / "all" / label).mkdir(parents=True)
+        for kind in kinds:
+            image = Image.new("RGB", (20, 30), (200, 0, 0))
+            image.save(tmp_path / "all" / label / f"a.{kind}", format="JPEG" if kind == "jfif" else None)
+    root = tmp_path / "all"
+    if packed:
+        with tarfile.open(tmp_path / "all.tar", "w") as tar:
+            tar.add(root, "all")
+        root = tmp_path / "all.tar"
+    split = image_folder(root, default_transforms(16), test_only=True).test
+    batch = split.__getitems__(list(range(len(split))))
+    assert not batch.unreadable
+    assert sorted(batch.labels.tolist()) == [0] * len(kinds) + [1] * len(kinds)
+
+
+def test_grey_images(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, {"train": 4})
+    transforms = default_transforms(16, augment=False)
+    grey, colour = (image_folder(root, transforms, channels=channels) for channels in (1, 3))
+    assert grey.channels == 1
+    images = grey.train.__getitems__([0, 1]).images
+    assert images.shape == (2, 1, 16, 16)
+    assert not torch.equal(images, colour.train.__getitems__([0, 1]).images[:, :1])  # these are blue
+    expected = (Image.new("RGB", (1, 1), (0, 0, 255)).convert("L").getpixel((0, 0)) / 255 - 0.485) / 0.229
+    torch.testing.assert_close(images[0], torch.full((1, 16, 16), expected))
+
+
 def test_folder_augmentation_does_not_depend_on_the_order_or_the_global_state(tmp_path: Path) -> None:
     train = training_transform(16, {"auto_augment": "rand-m9-mstd0.5", "re_prob": 0.5, "re_mode": "pixel"})
     transforms = Transforms(train, central_transform(16), 16, 16)

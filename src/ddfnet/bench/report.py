@@ -25,8 +25,9 @@ from ddfnet.bench.paper import beside
 from ddfnet.bench.paper.evidence import Kind, kind
 from ddfnet.bench.paper.ours import Cell
 from ddfnet.bench.results import Environment
+from ddfnet.package_data import package_folder
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
+TEMPLATE = package_folder("bench") / "report.html.jinja"
 TITLES: dict[Kind, str] = {
     "benchmark": "times and memory, by ddfnet bench",
     "study": "scores of trained networks, by ddfnet study",

@@ -43,6 +43,7 @@ class ImageSplit:
         chosen: which of them make the split.
         transform: of each image to a tensor (3, size, size).
         size: side of the images after it, in pixels.
+        channels: 3 for RGB, 1 for grey images: what the transform makes of them then, in its first channel.
         replace: lets other images take the place of those that cannot be read.
         seed: of the augmentation.
     """
@@ -54,11 +55,12 @@ class ImageSplit:
         transform: Transform,
         *,
         size: int,
+        channels: int = 3,
         replace: bool = False,
         seed: int = 0,
     ) -> None:
         self.images, self.chosen = images, chosen
-        self.transform, self.size, self.replace, self.seed = transform, size, replace, seed
+        self.transform, self.size, self.channels, self.replace, self.seed = transform, size, channels, replace, seed
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -87,9 +89,9 @@ class ImageSplit:
             if image is None:
                 continue
             with _random_state(f"{self.seed}/{self.epoch}/{index}" + f"/{draw}" * bool(draw)):
-                pixels.append(self.transform(image))
+                pixels.append(transformed(image, self.transform, self.channels))
             labels.append(label)
-        stacked = torch.stack(pixels) if pixels else torch.empty(0, 3, self.size, self.size)
+        stacked = torch.stack(pixels) if pixels else torch.empty(0, self.channels, self.size, self.size)
         return Batch(stacked, torch.tensor(labels, dtype=torch.int64), tuple(unreadable))
 
     def _first_readable(self, chosen: list[int], index: int) -> tuple[Image.Image | None, int, list[str]]:
@@ -106,6 +108,13 @@ class ImageSplit:
         if self.replace:
             raise ValueError(f"{first}; nor could any of the {len(failed) - 1} images after it be read")
         return None, 0, failed
+
+
+def transformed(image: Image.Image, transform: Transform, channels: int) -> Tensor:
+    """Return `transform` of an RGB image with `channels`, 3 or 1: a grey one is transformed as RGB, and one channel kept."""
+    if channels == 3:
+        return transform(image)
+    return transform(image.convert("L").convert("RGB"))[:1]
 
 
 def training_transform(

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+from ddfnet.package_data import package_folder
+
+FOLDER = package_folder("recipes")
 
 
 def names() -> list[str]:

@@ -4,11 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -26,7 +21,8 @@ def draw_curves(rows: list[dict[str, float]], path: Path, title: str, best_epoch
     losses = [name for name in names if name.endswith("loss")]
     metrics = [name for name in names if name.startswith("val_") and not name.endswith("loss")]
     epochs = [row["epoch"] + 1 for row in rows]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2)
     for axis, group, label in ((axes[0], losses, "loss"), (axes[1], metrics, "metric")):
         for name in group:
             axis.plot(epochs, [row.get(name, np.nan) for row in rows], marker="o", markersize=3, label=name)
@@ -65,9 +61,8 @@ def draw_spatial_filters(network: nn.Module, images: Tensor, path: Path) -> bool
     filters = spatial[:, 0].float().cpu().numpy()  # (N, K, P, Q)
 
     k = layer.kernel_size
-    figure, axes = plt.subplots(
-        len(images), 3, figsize=(9, 3 * len(images)), squeeze=False, layout="constrained", width_ratios=(1, 1, 1)
-    )
+    figure = Figure(figsize=(9, 3 * len(images)), layout="constrained")
+    axes = figure.subplots(len(images), 3, squeeze=False, width_ratios=(1, 1, 1))
     limit = float(np.abs(filters).max())
     for row, (image, taps) in enumerate(zip(images, filters, strict=True)):
         rows, columns = taps.shape[1:]
@@ -108,9 +103,8 @@ def draw_detections(
     """
     columns = 2 if len(images) > 1 else 1  # of pairs
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows, 2 * columns, figsize=(4.5 * columns, 2.4 * rows), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(4.5 * columns, 2.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, 2 * columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for place, (image, target, detections) in enumerate(zip(images, targets, found, strict=True)):
@@ -155,9 +149,8 @@ def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
     columns = min(3, len(scores))
     lines = -(-len(scores) // columns)
     width = max(4.2, 0.5 * len(recipes))
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(width * columns, 3 * lines), squeeze=False, layout="constrained", sharex=True
-    )
+    figure = Figure(figsize=(width * columns, 3 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True)
     for axis in axes.flat[len(scores) :]:
         axis.set_visible(False)
     for axis, score in zip(axes.flat, scores, strict=False):
@@ -179,4 +172,3 @@ def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def _save(figure: Figure, path: Path) -> None:
     with whole_or_absent(path) as partial:
         figure.savefig(partial, dpi=120)
-    plt.close(figure)

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from tests.coco_files import annotation, make, write
 
-from ddfnet.data.detection.coco import CocoSplit, GroupedBatches
+from ddfnet.data.detection.coco import CocoSplit
+from ddfnet.data.detection.split import GroupedBatches
 
 SIZE = {"width": 20, "height": 10}
 
@@ -82,6 +83,17 @@ def test_crowds_and_ignored_boxes_are_marked(folder: Path) -> None:
     assert found.__getitems__([1])[1][0]["boxes"].shape == (0, 4)
 
 
+@pytest.mark.parametrize("value", ["0", "false", "False", 0, 0.0, False, None])
+def test_flags_that_tools_write_in_quotes(folder: Path, value: Any) -> None:
+    found = split(folder, [annotation(0, (1, 1, 5, 5), iscrowd=value), annotation(0, (1, 1, 5, 5), ignore="1")])
+    assert found.__getitems__([0])[1][0]["iscrowd"].tolist() == [0, 1]
+
+
+def test_ignored_boxes_are_scored_as_pycocotools_does(folder: Path) -> None:
+    boxes = [annotation(0, (1, 1, 5, 5), ignore=1), annotation(0, (1, 1, 5, 5), iscrowd=1)]
+    assert split(folder, boxes, train=False).__getitems__([0])[1][0]["iscrowd"].tolist() == [0, 1]
+
+
 def test_areas_are_those_of_the_file_or_of_the_box(folder: Path) -> None:
     found = split(folder, [annotation(0, (1, 1, 5, 4)), annotation(0, (1, 1, 5, 4), area=7.5)])
     assert found.__getitems__([0])[1][0]["area"].tolist() == [20, 7.5]
@@ -142,6 +154,10 @@ GOOD = annotation(0, (1, 1, 5, 5))
         (["box"], r"annotations\[0\]: expected an object, got 'box'"),
         ([], "expected boxes to train on, found none"),
         ([annotation(0, (1, 1, 5, 5), iscrowd=1)], "expected boxes to train on, found none"),
+        ([annotation(0, (1, 1, 5, 5), [1])], r"annotations\[0\]: category_id: expected one of the file's, got \[1\]"),
+        ([annotation({}, (1, 1, 5, 5))], r"annotations\[0\]: image_id: expected one of the file's, got \{\}"),
+        ([annotation(0, (1, 1, 5, 5), iscrowd="no")], r"annotations\[0\]: iscrowd: expected 0 or 1, got 'no'"),
+        ([annotation(0, (1, 1, 5, 5), ignore=[1])], r"annotations\[0\]: ignore: expected 0 or 1, got \[1\]"),
     ],
 )
 def test_damaged_annotations(folder: Path, annotations: list[Any], sentence: str) -> None:
@@ -173,7 +189,9 @@ def test_damaged_files(folder: Path, change: dict[str, Any], sentence: str) -> N
 
 def test_what_is_missing_is_named(folder: Path) -> None:
     path = write(folder, "a", [*entries(), {"id": 8, "file_name": "sub/d.png", **SIZE}], [GOOD])
-    with pytest.raises(FileNotFoundError, match=r"images: 1 of 4 images are missing, the first is sub/d\.png"):
+    with pytest.raises(
+        FileNotFoundError, match=r"a\.json: 1 of 4 images are missing, the first is .*images/sub/d\.png"
+    ):
         CocoSplit(folder / "images", path)
     with pytest.raises(FileNotFoundError, match=r"nope\.json: no such annotation file"):
         CocoSplit(folder / "images", folder / "nope.json")
@@ -182,6 +200,72 @@ def test_what_is_missing_is_named(folder: Path) -> None:
     path.write_text('{"images": [')
     with pytest.raises(ValueError, match=r"a\.json: not a JSON file, or a damaged one"):
         CocoSplit(folder / "images", path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks(folder: Path, encoding: str) -> None:
+    path = write(folder, "a", entries(), [GOOD])
+    path.write_text(path.read_text(), encoding=encoding)
+    assert len(CocoSplit(folder / "images", path)) == 3
+
+
+def test_files_named_by_absolute_paths(folder: Path) -> None:
+    there, absent = folder / "images" / "a.png", folder / "elsewhere" / "a.png"
+    images = [{"id": 0, "file_name": str(there), **SIZE}]
+    assert split(folder, [GOOD], images=images).records[0].path == there
+    images.append({"id": 1, "file_name": str(absent), **SIZE})
+    with pytest.raises(FileNotFoundError, match=f"a.json: 1 of 2 images are missing, the first is {absent}"):
+        split(folder, [GOOD], images=images, train=False)
+    with pytest.raises(FileNotFoundError, match=r"1 of 1 images are missing, the first is .*images$"):
+        split(folder, [GOOD], images=[{"id": 0, "file_name": "", **SIZE}])
+
+
+def test_sides_written_as_floats(folder: Path) -> None:
+    assert split(folder, [GOOD], images=[{**entries()[0], "width": 20.0, "height": 10.0}]).records[0].width == 20
+
+
+def test_dropped_boxes_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    split(folder, [GOOD, annotation(0, (2, 2, 0, 5)), annotation(1, (30, 30, 5, 5))])
+    assert "boxes with less than 1 pixel inside their image are not trained on: 2 (a.png, b.png)" in caplog.text
+
+
+def photograph(path: Path, orientation: int) -> None:
+    """An image of 20 by 10 pixels as stored, bright at the left half of its top row of blocks."""
+    pixels = np.zeros((10, 20, 3), np.uint8)
+    pixels[:5, :10] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "bright"),
+    [
+        (1, (20, 10), (0, 0, 10, 5)),
+        (3, (20, 10), (10, 5, 10, 5)),  # upside down as stored: turned, as the annotators' tools showed it
+        (2, (20, 10), (10, 0, 10, 5)),
+        (6, (10, 20), (5, 0, 5, 10)),  # the sides as displayed
+        (8, (10, 20), (0, 10, 5, 10)),
+        (6, (20, 10), (0, 0, 10, 5)),  # the sides as stored: the boxes are for what is stored
+    ],
+)
+@pytest.mark.parametrize("train", [False, True])
+def test_photographs_are_upright_under_their_boxes(
+    folder: Path, orientation: int, size: tuple[int, int], bright: tuple[int, ...], train: bool
+) -> None:
+    photograph(folder / "images" / "a.png", orientation)
+    images = [{**entries()[0], "width": size[0], "height": size[1]}]
+    (image,), (target,), *_ = split(folder, [annotation(0, bright)], images=images, train=train).__getitems__([0])
+    assert image.shape == (3, size[1], size[0])
+    left, top, right, bottom = (int(value) for value in target["boxes"][0])
+    assert image[:, top:bottom, left:right].min() == 1
+    assert image.sum() == 3 * 50
+
+
+def test_photographs_of_neither_size(folder: Path) -> None:
+    photograph(folder / "images" / "a.png", 6)
+    with pytest.raises(ValueError, match=r"expected 30x10 .*, got 20x10, 10x20 turned upright as its EXIF says"):
+        split(folder, [GOOD], images=[{**entries()[0], "width": 30}])
 
 
 def test_images_that_are_not_what_the_annotations_say(folder: Path) -> None:

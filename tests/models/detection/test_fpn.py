@@ -120,3 +120,36 @@ def test_in_torchvisions_other_detectors(name: str) -> None:
     assert theirs < set(model.state_dict())
     assert all(key.startswith("backbone.fpn.upsamplers.") for key in set(model.state_dict()) - theirs)
     assert sizes[-3:] in ([(4, 6), (2, 3), (1, 2)], [(2, 3), (1, 2), (1, 1)])
+
+
+@pytest.mark.parametrize("upsample", get_args(Name))
+def test_equal_levels_are_not_upsampled(upsample: Any) -> None:
+    """As those of MobileNetV3's and of dilated ResNets' pyramids."""
+    theirs = torchvision.ops.FeaturePyramidNetwork(CHANNELS, 4)
+    ours = FeaturePyramidNetwork.of(theirs, PLAIN_DDF if upsample == "ddf" else upsample)
+    generator = torch.Generator().manual_seed(0)
+    maps = {str(i): torch.randn(2, c, 7, 5, generator=generator) for i, c in enumerate(CHANNELS)}
+    expected, got = theirs(maps), ours(maps)
+    assert all(torch.equal(got[name], expected[name]) for name in expected)
+
+
+def test_a_scale_factor_of_one_has_no_upsampler() -> None:
+    fpn = FeaturePyramidNetwork(CHANNELS, 4, upsample=PLAIN_DDF, scale_factors=[2, 1])
+    assert not list(fpn.upsamplers[1].parameters())
+    maps = levels(14, 10)
+    maps["2"] = torch.randn(2, CHANNELS[2], 7, 5)
+    got = fpn(maps)
+    sum(level.square().sum() for level in got.values()).backward()
+    assert all(p.grad is not None for p in fpn.parameters())
+    with pytest.raises(ValueError, match=r"levels 1 and 2: expected one size for a scale factor of 1, got 7x5 and 4x3"):
+        fpn(levels(14, 10))
+
+
+def test_mobilenets_pyramid() -> None:
+    with torch.device("meta"):
+        body = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_fpn(
+            weights=None, weights_backbone=None
+        ).backbone
+        body.fpn = FeaturePyramidNetwork.of(body.fpn, "ddf")
+        sizes = [x.shape[2:] for x in body(torch.empty(1, 3, 224, 224)).values()]
+    assert sizes == [(7, 7), (7, 7), (4, 4)]

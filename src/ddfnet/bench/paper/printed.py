@@ -4,16 +4,17 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+
+from ddfnet.package_data import package_folder
 
 Source = Literal[
     "parameters", "multiply_adds", "weights", "work", "filters", "milliseconds", "megabytes", "score", "print"
 ]
 Term = Mapping[str, int]  # a product of powers: {"c": 2, "k": 2} is c^2 k^2
-FILE = Path(__file__).with_name("printed.yaml")
+FILE = package_folder("bench/paper") / "printed.yaml"
 SYMBOLS = {"sigma": "\N{GREEK SMALL LETTER SIGMA}"}
 POWERS = {1: "", 2: "\N{SUPERSCRIPT TWO}", 3: "\N{SUPERSCRIPT THREE}"}
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ddfnet.data.splits import InMemorySplit, Splits
+from ddfnet.package_data import package_folder
 
-SAMPLE = Path(__file__).parents[1] / "samples" / "fashion_mnist"
+SAMPLE = package_folder("data/samples/fashion_mnist")
 CLASSES = (
     "T-shirt",
     "trouser",

@@ -23,10 +23,11 @@ from ddfnet.nn.upsamplers.contract import resize
 from ddfnet.nn.upsamplers.ddf_up import DDFUp
 from ddfnet.ops.ddf.api import Backend
 from ddfnet.ops.ddf.geometry import Combine
+from ddfnet.package_data import package_folder
 
 WIDTH = 32
 GUIDE_CHANNELS = 16
-WEIGHTS = Path(__file__).parents[1] / "weights"
+WEIGHTS = package_folder("models/weights")
 
 Samples = Literal["pac", "middle"]
 

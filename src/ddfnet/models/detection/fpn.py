@@ -23,11 +23,13 @@ class FeaturePyramidNetwork(torchvision_fpn.FeaturePyramidNetwork):  # type: ign
         upsample: a name of `upsample_layer`, or a function of channels and scale factor that returns a
             layer called as `layer(x, guide=None, *, size=None)`. A layer whose `guide_channels` is not None is guided
             by the lateral feature that its output is added to, of `out_channels` channels.
-        scale_factors: between each level and the next smaller one; one number for all.
+        scale_factors: between each level and the next smaller one; one number for all. 1 for levels of the same size, which
+            then have no upsampler.
 
     Shape:
         An ordered dict of maps (B, in_channels, H, W), as in torchvision, to one of maps (B, out_channels, H, W). A level
-        may be up to `scale_factor - 1` pixels smaller than the upsampled one, which is then cropped.
+        may be up to `scale_factor - 1` pixels smaller than the upsampled one, which is then cropped. A level of the size of
+        the next one is not upsampled, whatever the scale factor.
 
     Raises:
         ValueError: unknown upsampler; scale factors that are not one per pair of levels; levels that do not fit them.
@@ -83,7 +85,7 @@ class FeaturePyramidNetwork(torchvision_fpn.FeaturePyramidNetwork):  # type: ign
         if len(factors) != pairs:
             raise ValueError(f"scale_factors: expected {pairs}, one between each two levels, got {factors}")
         options = {} if callable(upsample) else factory
-        layers = [upsample_layer(upsample, channels, r, **options) for r in factors]
+        layers = [nn.Identity() if r == 1 else upsample_layer(upsample, channels, r, **options) for r in factors]
         self.upsamplers = nn.ModuleList(layer.to(**factory) for layer in layers)
 
     def forward(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -94,7 +96,14 @@ class FeaturePyramidNetwork(torchvision_fpn.FeaturePyramidNetwork):  # type: ign
         for i in reversed(range(len(laterals))):
             layer, lateral = self.upsamplers[i], laterals[i]
             guide = lateral if getattr(layer, "guide_channels", None) is not None else None
-            inner = lateral + layer(inner, guide, size=lateral.shape[-2:])
+            same = inner.shape[-2:] == lateral.shape[-2:]
+            if isinstance(layer, nn.Identity) and not same:
+                sizes = " and ".join("x".join(map(str, level.shape[-2:])) for level in (lateral, inner))
+                raise ValueError(f"levels {i} and {i + 1}: expected one size for a scale factor of 1, got {sizes}")
+            # A level of one pixel after one of one pixel is upsampled and cropped.
+            if not same or max(inner.shape[-2:]) == 1:
+                inner = inner if isinstance(layer, nn.Identity) else layer(inner, guide, size=lateral.shape[-2:])
+            inner = lateral + inner
             results.insert(0, self.layer_blocks[i](inner))
         if self.extra_blocks is not None:
             results, names = self.extra_blocks(results, maps, names)

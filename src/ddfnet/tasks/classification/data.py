@@ -81,6 +81,7 @@ class ClassificationData(lightning.LightningDataModule):
         self.max_shift, self.class_map, self.test_only = max_shift, class_map, test_only
         self.workers, self.seed = workers, seed
         self._splits: Splits | None = None
+        self._channels = 3  # of the images of a folder
 
     @property
     def splits(self) -> Splits:
@@ -96,7 +97,25 @@ class ClassificationData(lightning.LightningDataModule):
                 self._splits = self._image_folder()
         return self._splits
 
+    def take_channels(self, channels: int | None) -> None:
+        """Make images of `channels`, as a network wants them, before they are read; None leaves them as they are.
+
+        Raises:
+            ValueError: the data set cannot be read so.
+        """
+        if channels is None:
+            return
+        possible = (1,) if self.dataset == "fashion-mnist" else (1, 3)
+        if channels not in possible:
+            expected = " or ".join(map(str, possible))
+            raise ValueError(f"network_args.in_chans: expected {expected}, the channels of the images, got {channels}")
+        self._channels = channels
+        if self._splits is not None and self._splits.channels != channels:
+            self._splits = None
+
     def _image_folder(self) -> Splits:
+        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # type: ignore[attr-defined]
+
         from ddfnet.data.classification.image_folder import Transforms, image_folder
         from ddfnet.data.images import central_transform, training_transform
 
@@ -105,6 +124,10 @@ class ClassificationData(lightning.LightningDataModule):
         statistics: dict[str, Any] = {
             name: value for name, value in (("mean", self.mean), ("std", self.std)) if value is not None
         }
+        if self._channels == 1:  # one channel's, the mean of the three
+            for name, default in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)):
+                values = statistics.get(name, default)
+                statistics[name] = (sum(values) / len(values),) * 3
         settled: Any = "bilinear" if self.interpolation == "random" else self.interpolation
 
         def central(size: int) -> Any:
@@ -125,6 +148,7 @@ class ClassificationData(lightning.LightningDataModule):
             seed=self.seed or 0,
             class_map=self.class_map,
             test_only=self.test_only,
+            channels=self._channels,
         )
 
     def train_dataloader(self) -> DataLoader[Any]:

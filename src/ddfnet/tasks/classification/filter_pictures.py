@@ -3,11 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -103,7 +98,8 @@ def draw_channel_filters(seen: Look, path: Path) -> None:
     across = min(len(chosen), 8 if len(chosen) <= 32 else 16)
     down = -(-len(chosen) // across)
     size = 0.62 * across + 0.7, 0.62 * down + 0.75
-    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
+    figure = Figure(figsize=size)
+    axes = figure.subplots(down, across, squeeze=False)
     figure.subplots_adjust(
         left=0.15 / size[0],
         right=1 - 0.75 / size[0],
@@ -134,9 +130,8 @@ def draw_feature_maps(seen: Look, path: Path) -> None:
     )
     rows, columns = seen.after.shape[1:]
     wide = max(1.0, columns / rows)
-    figure, axes = plt.subplots(
-        3, len(chosen), figsize=(1.75 * wide * len(chosen) + 0.5, 6.6), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(1.75 * wide * len(chosen) + 0.5, 6.6), layout="constrained")
+    axes = figure.subplots(3, len(chosen), squeeze=False)
     for line, (name, maps, channels) in zip(axes, kinds, strict=True):
         for axis in line:
             axis.set_axis_off()
@@ -198,9 +193,8 @@ def _row(seen: Look) -> tuple[Figure, Any]:
     """Two panels of the image's shape and a square one."""
     height, width = seen.image.shape[:2]
     shape = min(3.0, max(0.5, width / height))
-    figure, axes = plt.subplots(
-        1, 3, figsize=(4 * (2 * shape + 1) + 1, 4.6), layout="constrained", width_ratios=(shape, shape, 1)
-    )
+    figure = Figure(figsize=(4 * (2 * shape + 1) + 1, 4.6), layout="constrained")
+    axes = figure.subplots(1, 3, width_ratios=(shape, shape, 1))
     figure.suptitle(seen.title, fontsize=9)
     return figure, axes
 
@@ -218,4 +212,3 @@ def _bare(axis: Axes) -> None:
 def _save(figure: Figure, path: Path) -> None:
     with whole_or_absent(path) as partial:
         figure.savefig(partial, dpi=130)
-    plt.close(figure)

@@ -105,7 +105,9 @@ class Classification(lightning.LightningModule):
         """Builds the network for the classes and channels of `data` (once)."""
         if hasattr(self, "network"):
             return
-        name, splits = self.hparams["network"], data.splits
+        name, network_args = self.hparams["network"], dict(self.hparams["network_args"] or {})
+        data.take_channels(network_args.pop("in_chans", None))
+        splits = data.splits
         if not timm.is_model(name):
             raise ValueError(f"network: timm and ddfnet know no network named {name!r}")
         classes, wanted = len(splits.classes), self.hparams["num_classes"]
@@ -115,7 +117,7 @@ class Classification(lightning.LightningModule):
             name,
             num_classes=classes,
             in_chans=splits.channels,
-            **(self.hparams["network_args"] or {}),
+            **network_args,
         )
         self.adopt(network, data)
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddfnet.atomic import whole_or_absent, write_text
@@ -230,9 +230,8 @@ def draw(data: Compared, found: Sequence[tuple[Score, Tensor]], path: Path) -> N
     protocol = found[0][0].protocol
     rgb, truth = data.test.tensors(0)
     width = 2.2 * truth.shape[2] / truth.shape[1] * 1.6
-    figure, axes = plt.subplots(
-        len(lines), columns, figsize=(max(1.5, width) * columns, 3.8 * len(lines)), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(max(1.5, width) * columns, 3.8 * len(lines)), layout="constrained")
+    axes = figure.subplots(len(lines), columns, squeeze=False)
     for line, (factor, methods) in zip(axes, lines, strict=True):
         low = low_resolution(truth, factor, protocol)[0]
         margin = protocol_of(protocol).border
@@ -241,4 +240,3 @@ def draw(data: Compared, found: Sequence[tuple[Score, Tensor]], path: Path) -> N
     figure.suptitle(f"{data.name}, protocol {protocol}; errors are RMSE in {data.test.unit}")
     with whole_or_absent(path) as partial:
         figure.savefig(partial, dpi=110)
-    plt.close(figure)

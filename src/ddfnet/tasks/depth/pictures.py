@@ -4,14 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ddfnet.atomic import whole_or_absent
@@ -33,7 +29,8 @@ def draw_depth(
         rows: rgb (3, H, W) in 0..1, low (h, w), truth (H, W) and the network's (H, W); NaN where unknown.
         unit: of the depth.
     """
-    figure, axes = plt.subplots(len(rows), 7, figsize=(15.4, 2.6 * len(rows)), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(15.4, 2.6 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), 7, squeeze=False)
     for line, (rgb, low, truth, found) in zip(axes, rows, strict=True):
         size = (truth.shape[0], truth.shape[1])
         filled = fill_unknown(low)[None, None]
@@ -42,7 +39,6 @@ def draw_depth(
     figure.suptitle(f"{factor}x, protocol {protocol}, RMSE in {unit}")
     with whole_or_absent(path) as partial:
         figure.savefig(partial, dpi=110)
-    plt.close(figure)
 
 
 def draw_line(

@@ -4,14 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ddfnet.atomic import whole_or_absent
@@ -50,13 +46,8 @@ def draw_preview(
     height, width = result.shape
     rows = 1 if truth is None else 2
     inches = 4.0
-    figure, axes = plt.subplots(
-        rows,
-        4,
-        figsize=(4 * inches + 1.2, rows * (inches * height / width + 0.5)),
-        squeeze=False,
-        layout="constrained",
-    )
+    figure = Figure(figsize=(4 * inches + 1.2, rows * (inches * height / width + 0.5)), layout="constrained")
+    axes = figure.subplots(rows, 4, squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], facecolor=UNKNOWN)
     axes[0, 0].imshow(rgb[::step, ::step])
@@ -87,7 +78,6 @@ def draw_preview(
         figure.colorbar(drawn, ax=axes[1], label=unit, pad=0.01, extend="max")
     with whole_or_absent(path) as partial:
         figure.savefig(partial, dpi=110)
-    plt.close(figure)
 
 
 def rmse(error: Map) -> float:

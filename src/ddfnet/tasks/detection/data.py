@@ -1,4 +1,4 @@
-"""The batches of a detection data set in COCO's format."""
+"""The batches of a detection data set: in COCO's format, Pascal VOC's or YOLO's."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytorch_lightning as lightning
 from torch.utils.data import DataLoader, SequentialSampler
 
 from ddfnet.data.detection import garments
-from ddfnet.data.detection.coco import CocoSplit, GroupedBatches
+from ddfnet.data.detection.coco import CocoSplit
+from ddfnet.data.detection.split import DetectionSplit, GroupedBatches
 from ddfnet.tasks.loading import loader
 
 LAYOUTS = {  # below the root: images, and annotations in the folder of that name
@@ -21,9 +22,9 @@ LAYOUTS = {  # below the root: images, and annotations in the folder of that nam
 class DetectionSplits:
     """Where the data set has no test images of its own, `test` is `val`."""
 
-    train: CocoSplit
-    val: CocoSplit
-    test: CocoSplit
+    train: DetectionSplit
+    val: DetectionSplit
+    test: DetectionSplit
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -32,12 +33,16 @@ class DetectionSplits:
 
 
 class DetectionData(lightning.LightningDataModule):
-    """Batches of any data set in COCO's format; the order of an epoch follows from the seed and the epoch's number alone.
+    """Batches of a data set in COCO's format, Pascal VOC's or YOLO's.
+
+    The order of an epoch follows from the seed and the epoch's number alone.
 
     Args:
-        dataset: "coco", or "garments", the small one that `ddfnet make-garments` makes.
+        dataset: "coco"; "voc", see `ddfnet.data.detection.voc.voc_splits`; "yolo", see
+            `ddfnet.data.detection.yolo.yolo_splits`; or "garments", the small one that `ddfnet make-garments` makes.
         root: "coco": a folder with `train2017`, `val2017` and `annotations/instances_train2017.json`, `..._val2017.json`.
-            "garments": its folder, made if it is not there; None: one in the user's cache.
+            "voc", "yolo": the folder of the data set. "garments": its folder, made if it is not there; None: one in the
+            user's cache.
         train_images, train_annotations: a folder of images and its annotation file, in the place of those below `root`.
         val_images, val_annotations: alike.
         test_images, test_annotations: alike; "coco" without them is tested on the validation images, as in the paper.
@@ -51,7 +56,7 @@ class DetectionData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        dataset: Literal["coco", "garments"] = "coco",
+        dataset: Literal["coco", "voc", "yolo", "garments"] = "coco",
         root: Path | None = None,
         train_images: Path | None = None,
         train_annotations: Path | None = None,
@@ -82,6 +87,8 @@ class DetectionData(lightning.LightningDataModule):
     @property
     def splits(self) -> DetectionSplits:
         """The data set, read, checked and, if it is "garments", made at first use."""
+        if self._splits is None and self.dataset in ("voc", "yolo"):
+            self._splits = self._other_format()
         if self._splits is None:
             if self.dataset == "garments":
                 self.root = self.root or garments.default_folder()
@@ -100,6 +107,15 @@ class DetectionData(lightning.LightningDataModule):
                     )
             self._splits = DetectionSplits(train, val, test)
         return self._splits
+
+    def _other_format(self) -> DetectionSplits:
+        from ddfnet.data.detection.voc import voc_splits
+        from ddfnet.data.detection.yolo import yolo_splits
+
+        if self.root is None:
+            raise ValueError(f"root: expected the folder of the data set with dataset={self.dataset!r}, got None")
+        read = voc_splits if self.dataset == "voc" else yolo_splits
+        return DetectionSplits(*read(self.root, flip=self.flip, empty_images=self.empty_images, seed=self.seed or 0))
 
     def _paths(self, name: str) -> tuple[Path, Path]:
         """The images and the annotations of a split; ValueError where one has no path."""
@@ -134,11 +150,11 @@ class DetectionData(lightning.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         return self._evaluated(self.splits.test)
 
-    def _evaluated(self, split: CocoSplit) -> DataLoader[Any]:
+    def _evaluated(self, split: DetectionSplit) -> DataLoader[Any]:
         return loader(split, self.workers, sampler=SequentialSampler(split), batch_size=self.batch_size)
 
 
-def _told(split: CocoSplit) -> str:
+def _told(split: DetectionSplit) -> str:
     return (
         ", ".join(f"{i} {name}" for i, name in list(zip(split.category_ids, split.classes, strict=True))[:4]) + ", ..."
     )

@@ -15,7 +15,7 @@ from torchmetrics.detection import MeanAveragePrecision
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from ddfnet.atomic import write_text
-from ddfnet.data.detection.coco import Batch, CocoSplit
+from ddfnet.data.detection.split import Batch, DetectionSplit
 from ddfnet.models.complexity import complexity
 from ddfnet.models.detection.faster_rcnn import fasterrcnn_resnet50_fpn_ddf_up
 from ddfnet.tasks.detection.data import DetectionData
@@ -211,7 +211,7 @@ class Detection(lightning.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         found = self._find(batch, self.test_precision)
-        split: CocoSplit = self.trainer.datamodule.splits.test  # type: ignore[attr-defined]
+        split: DetectionSplit = self.trainer.datamodule.splits.test  # type: ignore[attr-defined]
         for place, detections in zip(batch.places, found, strict=True):
             self._results += split.result(place, **detections)
 
@@ -258,7 +258,7 @@ class Detection(lightning.LightningModule):
         return float(factor * 0.1 ** sum(epoch >= end for end in options["lr_steps"]))
 
 
-def _first_readable(split: CocoSplit, count: int) -> Batch:
+def _first_readable(split: DetectionSplit, count: int) -> Batch:
     """The first images of a split that can be read, `count` or as many as there are."""
     places: list[int] = []
     for index in range(len(split)):
