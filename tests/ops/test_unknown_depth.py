@@ -41,3 +41,38 @@ def test_marks_that_the_dtype_does_not_hold() -> None:
 def test_integers_are_refused() -> None:
     with pytest.raises(TypeError, match=r"depth: expected a floating dtype, got torch\.int32"):
         unknown_pixels(torch.ones(2, dtype=torch.int32))
+
+
+def test_zero_may_be_a_depth() -> None:
+    depth = torch.tensor([0.0, 1.0, torch.nan])
+    assert unknown_pixels(depth, zero_is_known=True).tolist() == [False, False, True]
+    assert unknown_pixels(depth, [0], zero_is_known=True).tolist() == [True, False, True]  # named is named
+    # Beside zeros alone a negative value is no mark: a mark needs a positive depth beside it.
+    assert unknown_pixels(torch.tensor([0.0, -1.0]), zero_is_known=True).tolist() == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("others", "apart"),
+    [
+        ([400, 9000], True),
+        ([400], True),
+        ([32767, 65535 - 32768], True),
+        ([1, 32768], True),  # a gap of 32767, a range of 32767
+        ([1, 32769], False),
+        ([2000, 50000], False),
+        ([], False),  # nothing to stand apart from
+    ],
+)
+def test_65535_is_a_mark_where_it_stands_apart(others: list[int], apart: bool) -> None:
+    depth = torch.tensor([*others, 65535.0, 0.0])
+    expected = [*[False] * len(others), apart, True]
+    assert unknown_pixels(depth, sixteen_bits=True).tolist() == expected
+    assert not unknown_pixels(depth)[-2]  # in a map of floats it is a depth
+
+
+def test_the_default_dtype_does_not_matter() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert unknown_pixels(torch.tensor([1.1, 2.0], dtype=torch.float32), [1.1]).tolist() == [True, False]
+    finally:
+        torch.set_default_dtype(torch.float32)

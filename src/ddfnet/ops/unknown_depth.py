@@ -2,25 +2,34 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
+SATURATED = 65535  # the greatest value of 16 bits
 
-def unknown_pixels(depth: Tensor, marks: Sequence[float] = ()) -> Tensor:
-    """Where a depth map is unknown: NaN, inf, -inf, 0, the marks that are named, and its only negative value.
 
-    A depth or a disparity is positive. One negative value among positive ones, in as many pixels as may be, is a mark, -1 or
-    -9999 by custom. Several different ones belong to a map of another kind (negated, relative, a height), and are taken as
-    they are; so is a map without positive values.
+def unknown_pixels(
+    depth: Tensor, marks: Sequence[float] = (), *, zero_is_known: bool = False, sixteen_bits: bool = False
+) -> Tensor:
+    """Find the pixels whose depth is unknown: NaN, inf, -inf, 0, named marks, and marks by custom.
+
+    Two values are marks by custom:
+
+    - The only negative value of a map that has positive ones too, -1 or -9999 for example. Several different negative values
+      belong to a map of another kind (negated, relative, a height), and are depths.
+    - 65535 in a map of 16 bits, if it stands apart: the gap below it is at least as wide as the range of all other values.
 
     Args:
-        depth: of a floating dtype, one map in any shape.
+        depth: one map of a floating dtype, in any shape.
         marks: values that stand for "unknown", rounded to the dtype of `depth` as its values were.
+        zero_is_known: True if 0 is a depth.
+        sixteen_bits: True if the map was stored as unsigned integers of 16 bits.
 
     Returns:
         bool, of depth's shape and device.
 
     Raises:
-        TypeError: another dtype.
+        TypeError: `depth` is not floating.
 
     Example:
         >>> import torch
@@ -29,14 +38,29 @@ def unknown_pixels(depth: Tensor, marks: Sequence[float] = ()) -> Tensor:
         tensor([False,  True,  True, False,  True,  True])
         >>> unknown_pixels(torch.tensor([2.0, -1.0, -3.0]))
         tensor([False, False, False])
+        >>> unknown_pixels(torch.tensor([0.0, 700.0, 65535.0]), zero_is_known=True, sixteen_bits=True)
+        tensor([False, False,  True])
     """
     if not depth.is_floating_point():
         raise TypeError(f"depth: expected a floating dtype, got {depth.dtype}")
-    unknown = ~depth.isfinite() | (depth == 0)
+    unknown = ~depth.isfinite()
+    if not zero_is_known:
+        unknown |= depth == 0
     for mark in marks:
-        unknown |= depth == depth.new_tensor(mark)
+        unknown |= depth == torch.tensor(mark, dtype=depth.dtype, device=depth.device)
     negative = ~unknown & (depth < 0)
     found = depth[negative]
     if found.numel() and found.min() == found.max() and (~unknown & (depth > 0)).any():
         unknown |= negative
+    if sixteen_bits:
+        unknown |= _apart(depth, unknown)
     return unknown
+
+
+def _apart(depth: Tensor, unknown: Tensor) -> Tensor:
+    """Where the map is 65535, if that stands apart from its other known values; nowhere otherwise."""
+    saturated = depth == SATURATED
+    others = depth[~unknown & ~saturated]
+    if not others.numel() or SATURATED - others.max() < others.max() - others.min():
+        return torch.zeros_like(saturated)
+    return saturated

@@ -1,1 +1,3 @@
-"""Image classifiers on timm."""
+"""Image classifiers on timm. Importing this package registers them with `timm.create_model`."""
+
+from ddfnet.models.classification import dynet, resnet, rivals  # noqa: F401 - register the networks

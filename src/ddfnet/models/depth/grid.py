@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+Samples = Literal["point", "average"]
+
 
 class Part(NamedTuple):
-    """A part of a side: its window and its inner part in depth pixels, and the image pixels it answers for."""
+    """A part of a side: its window and its inner part in depth pixels, and the image pixels that it gives."""
 
     start: int
     stop: int
@@ -22,44 +24,60 @@ class Part(NamedTuple):
 class Axis(NamedTuple):
     """A side of `low` depth pixels, which the network upsamples f times, and of `length` image pixels.
 
-    Where `low` is ceil(length / f), network pixels are image pixels, and depth pixel i lies on pixel i*f + (f-1)//2, as in
-    PAC-Net's protocol, by which the networks are trained. Otherwise, or where `subsampled` is not set, the network's low*f
-    pixels are spread over the image, so that depth pixel i lies in the middle of the i-th of `low` equal parts of the side.
+    Depth pixel i is the depth at network pixel i*f + (f-1)//2 ("point"), or the mean over network pixels i*f to (i+1)*f - 1
+    ("average"). Where the side is f times the depth's, network pixels are image pixels; a side that subsampling rounded up
+    may lack the last ones. Otherwise, or if not `regular`, the depth pixels lie in the middle of `low` equal parts of the
+    side, and the network's pixels between them.
     """
 
     low: int
     length: int
     factor: int
-    subsampled: bool = True
+    samples: Samples
+    regular: bool = True
 
     @property
     def exact(self) -> bool:
         """Whether network pixels are image pixels."""
-        return self.subsampled and self.low == -(-self.length // self.factor)
+        covered = self.low * self.factor
+        rounded = self.samples == "point" and self.low == -(-self.length // self.factor)
+        return self.regular and (covered == self.length or rounded)
+
+    @property
+    def first(self) -> float:
+        """Where depth pixel 0 lies among the network's pixels."""
+        middle = (self.factor - 1) / 2
+        return middle // 1 if self.samples == "point" else middle
 
     def image_positions(self, start: int, stop: int) -> Tensor:
         """Where network pixels start to stop lie: indices of image pixels, with fractions, within the image; float64."""
         pixels = torch.arange(start, stop, dtype=torch.float64)
         if not self.exact:
-            pixels = (pixels + 1) * self.length / (self.low * self.factor) - 0.5
+            pixels = (pixels - self.first + self.factor / 2) * self.length / (self.low * self.factor) - 0.5
         return pixels.clamp(0, self.length - 1)
 
     def network_positions(self, start: int, stop: int) -> Tensor:
         """Where image pixels start to stop lie among the network's."""
         pixels = torch.arange(start, stop, dtype=torch.float64)
         if not self.exact:
-            pixels = (pixels + 0.5) * self.low * self.factor / self.length - 1
+            pixels = (pixels + 0.5) * self.low * self.factor / self.length + self.first - self.factor / 2
         return pixels.clamp(0, self.low * self.factor - 1)
 
     def depth_positions(self, start: int, stop: int) -> Tensor:
         """Where image pixels start to stop lie among the depth map's."""
-        first = (self.factor - 1) // 2
-        return ((self.network_positions(start, stop) - first) / self.factor).clamp(0, self.low - 1)
+        return ((self.network_positions(start, stop) - self.first) / self.factor).clamp(0, self.low - 1)
 
-    def parts(self, window: int, reach: int) -> list[Part]:
-        """The side cut into equal parts. Windows extend `reach` beyond each and are at most `window` depth pixels long."""
-        count = 1 if self.low <= window else math.ceil(self.low / (window - 2 * reach))
-        inner = [self.low * i // count for i in range(count + 1)]
+    def parts(self, window: int, reach: int, step: int) -> list[Part]:
+        """Cut the side into about equal parts, each with a window that extends `reach` beyond it.
+
+        Args:
+            window: the longest window, in depth pixels.
+            reach: in depth pixels, a multiple of `step`.
+            step: windows begin at its multiples.
+        """
+        blocks, longest, overlap = -(-self.low // step), window // step, reach // step
+        count = 1 if blocks <= longest else math.ceil(blocks / (longest - 2 * overlap))
+        inner = [min(self.low, blocks * i // count * step) for i in range(count + 1)]
         cuts = torch.tensor(inner[1:-1], dtype=torch.float64) * self.factor
         outer = [0, *torch.searchsorted(self.network_positions(0, self.length), cuts).tolist(), self.length]
         return [

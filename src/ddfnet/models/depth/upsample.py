@@ -1,270 +1,129 @@
 """`ddfnet.upsample_depth`: a depth map at the resolution of the RGB image over it, by the weights that ship."""
 
-import copy
+import functools
 import itertools
 import math
+import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from ddfnet.models.depth.grid import Axis, interpolate
-from ddfnet.models.depth.joint_upsampling import JointUpsampler, pretrained
-from ddfnet.models.depth.range import inlier_range
-from ddfnet.models.depth.tiles import Progress, count_windows, upsample_tiled
+from ddfnet.models.depth.convex_up_net import pretrained
+from ddfnet.models.depth.grid import Axis, Samples, interpolate
+from ddfnet.models.depth.tiles import DepthNetwork, Grid, Progress, upsample_tiled
 from ddfnet.nn.upsamplers.contract import resize
 from ddfnet.ops.fill_unknown import fill_unknown
-from ddfnet.ops.unknown_depth import unknown_pixels
+from ddfnet.ops.unknown_depth import SATURATED, unknown_pixels
 
 Depth = TypeVar("Depth", Tensor, NDArray[Any])
 
-FACTORS = (4, 8, 16)  # with weights
+FACTORS = (1, 2, 4, 8, 16, 32)  # that the network was trained for
+TWO_STEPS = 4  # the second factor above these
 TILE = 1536
-STRIP = 256  # rows that are computed at once where no network is
+SAMPLED = 10**6  # values that the scale of a map is taken from, at most
+IMAGE_MARGIN = 0.01  # what floating images may overshoot 0 to 1, as resizing makes them
 
 
 def upsample_depth(
     depth: Depth,
-    rgb: Tensor | NDArray[np.uint8],
+    rgb: Tensor | NDArray[Any],
     *,
+    samples: Samples = "average",
+    zero_is_known: bool = False,
     unknown: float | Sequence[float] = (),
-    network: JointUpsampler | None = None,
+    confidence: bool = False,
+    network: DepthNetwork | None = None,
     device: torch.device | str | None = None,
     tile: int = TILE,
     progress: Progress | None = None,
 ) -> Depth:
-    """Upsamples a depth map to the size of the RGB image over it, in any unit.
+    """Upsample a depth or disparity map to the size of the RGB image over it, in any unit, and fill its unknown pixels.
 
-    Unknown pixels are filled from the known ones around them (`fill_unknown`), the map is brought to 0..1 by its least and
-    greatest known value, upsampled by a network that sees the image, brought back, and held to the range of what is known.
+    Every pixel becomes a mean of the known depths around it, with weights that a network makes from the image. So nothing
+    leaves the range of the known depths. Parts of a hole that are farther from any known depth than the network looks are
+    filled smoothly (`fill_unknown`).
 
-    Values that lie far off from all others (`inlier_range`: 65535 among millimetres, 1e4 among metres) do not widen that
-    range. The others are upsampled as if those were unknown; where they lie, the network tells from a map of that alone, in
-    as much time again, and their values are interpolated. None of it reaches beyond the depth pixels next to them. A mark of
-    unknown pixels is better named: `unknown=65535`.
-
-    Any ratio of the sizes from 1 up will do. The network is that of the next factor f with weights: 4, 8 or 16. Where the
-    depth map has the size of the image divided by f and rounded up, depth pixel i is taken to lie on image pixel
-    i*f + (f-1)//2, as in PAC-Net's protocol: half an image pixel from the middle of what it covers. For other ratios it lies
-    in the middle, the image is brought to f times the size of the depth map, and the output back to the image's. Above 16 a
-    map of a quarter of the image's size is made first, then upsampled 4 times. At 1 only unknown pixels are filled.
+    Any ratio of the sizes from 1 up will do. At 1, known pixels stay as they are and unknown ones are filled. Between powers
+    of two the image is brought to the next power times the size of the depth map, and the output back to the image's. Above
+    32 a map of a quarter of the image's size is made first.
 
     Args:
-        depth: (h, w), NumPy array or tensor, of a floating or integer dtype; NaN, inf, -inf, 0 and masked pixels are
-            unknown, and so is its only negative value where it has one, and positive ones beside it (`unknown_pixels`): -1
-            or -9999 among depths. A map with several negative values is taken as it is.
-        rgb: (H, W, 3) uint8, NumPy array or tensor; H/h and W/w are equal up to the rounding of h and w.
+        depth: (h, w), (1, h, w), (B, h, w) or (B, 1, h, w): a NumPy array, tensor or PIL image of a floating or integer
+            dtype. NaN, inf, 0 and masked pixels are unknown, and so are marks by custom: the only negative value beside
+            positive ones, and 65535 that stands apart in 16 bits, with a warning (`unknown_pixels`).
+        rgb: (H, W, 3) or (3, H, W), for a batch (B, 3, H, W) or (B, H, W, 3): uint8, or floating in 0 to 1; or a PIL image,
+            which is turned upright as its EXIF orientation says. H/h and W/w are equal up to the rounding of h and w.
+        samples: what a depth pixel is. "average": the mean over the image pixels it covers, as sensors and image resizing
+            make it. "point": the depth at one image pixel, as subsampling `depth[(f-1)//2::f, (f-1)//2::f]` makes it; a
+            known one comes back unchanged if the ratio is a power of two.
+        zero_is_known: True if 0 is a depth.
         unknown: further values that mark unknown pixels.
-        network: a `DDFUpNet` or `PacJointUpsample`, for ratios up to its factor, in place of those whose weights ship.
-        device: of the computation; by default that of `network`, or of `depth`.
+        confidence: also return how far the depths agree that each pixel mixes.
+        network: a `ConvexUpNet`, or another module with the contract `DepthNetwork`, in place of the one that ships.
+        device: of the computation; by default that of `depth`. With `network`, its device is taken.
         tile: the longest side, in pixels, of what is computed at once: memory grows with its square. The result does not
             depend on it, beyond rounding; images that fit are quickest.
         progress: called with the number of windows that are done, and of all.
 
     Returns:
-        (H, W), all known, in the depth's unit; array or tensor as `depth`, of its device and floating dtype; float32 for an
-        integer one. No gradient flows through it.
+        (..., H, W), all known, in the depth's unit: an array or tensor as `depth`, an array for a PIL image, of its device
+        and floating dtype, float32 for an integer one. With `confidence`, (2, ..., H, W): the depths, and the confidences
+        from 0 to 1. A confidence is 1 where the depths that a pixel mixes are equal, and less by twice their standard
+        deviation, as a part of the map's range (from the 5% to the 95% quantile). No gradient flows through the result;
+        for that, call the network itself.
 
     Raises:
         TypeError: `depth`, `rgb`, `unknown` or `network` of another dtype or kind.
-        ValueError: shapes that are not as described; no known pixel; a range beyond float64's; a ratio above the network's
-            factor; a tile that is too small.
-        FileNotFoundError: no weights ship for the factor.
+        ValueError: shapes that are not as described; no known pixel; a range beyond float64's; images beyond 0 to 1; another
+            name of samples; a tile that is too small.
+        FileNotFoundError: the package was installed without weights.
 
     Example:
         >>> import numpy as np, ddfnet
         >>> depth = np.array([[400, 410, 0], [400, 900, 905]], dtype=np.uint16)  # millimetres, 0 unknown
         >>> rgb = np.zeros((16, 24, 3), dtype=np.uint8)
-        >>> ddfnet.upsample_depth(depth, rgb, network=ddfnet.models.DDFUpNet(8)).shape
+        >>> ddfnet.upsample_depth(depth, rgb).shape
         (16, 24)
     """
-    known_depth, image = _as_tensor("depth", depth), _as_tensor("rgb", rgb)
-    _check(known_depth, image)
-    marks: NDArray[Any] = np.ravel(unknown)
-    if marks.dtype.kind not in "fiu":
-        raise TypeError(f"unknown: expected a number or a sequence of numbers, got {unknown!r}")
-    low = known_depth.detach().cpu()
-    if not low.is_floating_point():
-        low = low.double()
-    low = low.double().where(~unknown_pixels(low, marks.tolist()), torch.nan)
-    known = low[~low.isnan()]
-    if network is not None:
-        _check_network(network)
-    if not known.numel():
-        named = ", ".join(["NaN", "inf", *(f"{mark:.10g}" for mark in marks)])
-        raise ValueError(f"depth: expected at least one known pixel, got only unknown ones: {named} or 0")
-    if not math.isfinite(float(known.max()) - float(known.min())):
-        raise ValueError(f"depth: expected a range that float64 holds, got {known.min():.6g} to {known.max():.6g}")
-    dtype = known_depth.dtype if known_depth.is_floating_point() else torch.float32
-    size = image.shape[:2]
-    if low.shape == size:
-        result = fill_unknown(low)
-    elif known.min() == known.max():
-        result = torch.full(size, float(known[0]), dtype=low.dtype)
-    else:
-        place = torch.device(device or (known_depth.device if network is None else next(network.parameters()).device))
-        steps = _steps(low.shape, image, network, place)
-        result = _upsample(low, steps, torch.promote_types(dtype, torch.float32), tile, progress)
-    result = result.to(known_depth.device, dtype)
-    return result.numpy() if isinstance(depth, np.ndarray) else result
+    given, image = _as_tensor("depth", depth), _as_tensor("rgb", _upright(rgb))
+    maps, images = _maps(given), _images(image)
+    _check(maps, images, samples)
+    marks = _marks(unknown)
+    lows = [_prepared(values, marks, zero_is_known) for values in maps]
+    run = _Run(*_network(network, device or given.device), tile, confidence)
+    plans = [_steps(low, image, samples) for low, image in zip(lows, images, strict=True)]
+    tell = _counter(progress, sum(len(step.grid.windows(run.network, tile)) for steps in plans for step in steps))
+    dtype = maps.dtype if maps.is_floating_point() else torch.float32
+    results = [_upsample(low, steps, run, dtype, tell) for low, steps in zip(lows, plans, strict=True)]
+    result = torch.stack(results, 1).to(given.device)  # (1 or 2, B, H, W)
+    result = result.reshape(-1, *given.shape[:-2], *result.shape[2:])
+    result = result if confidence else result[0]
+    return result if isinstance(depth, Tensor) else result.numpy()  # type: ignore[return-value]
 
 
-def bicubic_depth(depth: Tensor, size: Sequence[int]) -> Tensor:
-    """What an image-blind upsampling gives at the same pixel positions as `upsample_depth`: the bicubic one of Keys (1981).
+def bicubic_depth(depth: Tensor, size: Sequence[int], *, samples: Samples = "average") -> Tensor:
+    """Upsample a map without an image, at the pixel positions of `upsample_depth`: the bicubic kernel of Keys (1981).
 
     Args:
-        depth: (h, w) floating; NaN, inf, -inf and 0 are unknown, and filled.
+        depth: (h, w) floating; NaN and inf are unknown, and filled first.
         size: H and W.
+        samples: as in `upsample_depth`.
 
     Returns:
         (H, W).
     """
-    filled = fill_unknown(depth.where(depth != 0, torch.nan))
-    factor = _factor(depth.shape, size) or FACTORS[-1]
-    rows, columns = (Axis(low, length, factor) for low, length in zip(depth.shape, size, strict=True))
+    factor = _factor(depth.shape, size)
+    rows, columns = (
+        Axis(low, length, factor or FACTORS[-1], samples, factor is not None)
+        for low, length in zip(depth.shape, size, strict=True)
+    )
+    filled = fill_unknown(depth)
     return interpolate(filled, rows.depth_positions(0, size[0]), columns.depth_positions(0, size[1]), cubic=True)
-
-
-class _Step(NamedTuple):
-    """A network on its device, and the image at the size of its output."""
-
-    network: JointUpsampler
-    image: Tensor
-
-
-def _steps(low: Sequence[int], image: Tensor, network: JointUpsampler | None, device: torch.device) -> list[_Step]:
-    """What takes a depth map of size `low` to the image's."""
-    before: list[_Step] = []
-    size = image.shape[:2]
-    if network is None:
-        factor = _factor(low, size)
-        if factor is None:  # in two steps
-            factor = FACTORS[0]
-            # Sides that it does not divide are rounded down: rounded up, the second step would take the image for padded.
-            small = resize(image.permute(2, 0, 1)[None].float(), [length // factor for length in size])
-            before = _steps(low, small[0].permute(1, 2, 0).round().to(torch.uint8), None, device)
-        network = pretrained(factor)
-    elif not _fits(low, size, network.scale_factor):
-        ratio = max(length / short for length, short in zip(size, low, strict=True))
-        raise ValueError(
-            f"network: expected a factor of at least the ratio of the sizes, {ratio:.4g}, got {network.scale_factor}"
-        )
-    if next(network.parameters()).device != device:
-        network = copy.deepcopy(network).to(device)
-    return [*before, _Step(network, image)]
-
-
-def _upsample(low: Tensor, steps: Sequence[_Step], dtype: torch.dtype, tile: int, progress: Progress | None) -> Tensor:
-    """(h, w) float64, NaN where unknown, not all one value -> (H, W) of a dtype, in the same unit.
-
-    What lies far off is a layer of its own, laid over the others' by where the networks find it.
-    """
-    least, greatest = inlier_range(low[~low.isnan()])
-    far_off = (low < least) | (low > greatest)
-    windows, size = 0, low.shape
-    subsampled = len(steps) == 1
-    for network, image in steps:
-        windows += count_windows(network, size, image.shape[:2], tile=tile, subsampled=subsampled)
-        size = image.shape[:2]
-    runs = (least < greatest) + bool(far_off.any())
-    done = itertools.count(1)
-
-    def tell(*_: int) -> None:
-        if progress is not None:
-            progress(next(done), runs * windows)
-
-    def by_networks(known: Tensor, least: float, span: float) -> Tensor:
-        """In 0 to 1, from a map whose known values are `least` to `least + span`."""
-        upsampled = fill_unknown((known - least) / span).float()
-        for network, image in steps:
-            upsampled = upsample_tiled(network, upsampled, image, tile=tile, subsampled=subsampled, progress=tell)
-        return upsampled.clamp_(0, 1).to(dtype)
-
-    if least == greatest:
-        result = torch.full(size, least, dtype=dtype, device=next(steps[-1].network.parameters()).device)
-    else:
-        span = greatest - least
-        result = by_networks(low.where(~far_off, torch.nan), least, span)
-        result = result.mul_(span).add_(least).clamp_(least, greatest)
-    if far_off.any():
-        where = by_networks(far_off.to(low.dtype).where(~low.isnan(), torch.nan), 0.0, 1.0)
-        factor = steps[0].network.scale_factor if len(steps) == 1 else FACTORS[-1]
-        _lay_over(result, low.where(far_off, torch.nan), where, factor)
-    return result
-
-
-def _lay_over(result: Tensor, far_off: Tensor, where: Tensor, factor: int) -> None:
-    """Lays far-off values over a map (H, W) of the others, in place.
-
-    What the networks are unsure of to a quarter of the step is none: they leave soft traces of such a step far from it. A
-    single value, which is likely a mark, is not mixed with the others: a pixel has it or has not. Whatever the networks
-    say, a pixel is far off only where one of the four depth pixels around it is, and none is so where all are.
-
-    Args:
-        far_off: (h, w) the values, NaN where there is none.
-        where: (H, W) on result's device, from 0, where a pixel is none of them, to 1.
-        factor: of the networks.
-    """
-    values = far_off[~far_off.isnan()]
-    one = bool(values.min() == values.max())
-    filled, there = fill_unknown(far_off).to(result), (~far_off.isnan()).to(result)
-    axes = (Axis(low, length, factor) for low, length in zip(far_off.shape, result.shape, strict=True))
-    rows, columns = (axis.depth_positions(0, axis.length) for axis in axes)
-    for top in range(0, len(result), STRIP):
-        strip = slice(top, top + STRIP)
-        some, others = (interpolate(share, rows[strip], columns) > 0 for share in (there, 1 - there))
-        share = (2 * where[strip] - 0.5).clamp_(0, 1)
-        share = (share.round() if one else share).where(some, 0).where(others, 1)
-        result[strip].lerp_(interpolate(filled, rows[strip], columns), share)
-
-
-def _factor(low: Sequence[int], size: Sequence[int]) -> int | None:
-    """The least factor with weights that takes a depth map of size `low` to `size`, None above the largest."""
-    return next((factor for factor in FACTORS if _fits(low, size, factor)), None)
-
-
-def _fits(low: Sequence[int], size: Sequence[int], factor: int) -> bool:
-    """Whether sides times the factor reach the image's, where they may have been rounded down."""
-    return all((short + 1) * factor > length for short, length in zip(low, size, strict=True))
-
-
-def _as_tensor(name: str, values: Tensor | NDArray[Any]) -> Tensor:
-    if isinstance(values, Tensor):
-        return values
-    if not isinstance(values, np.ndarray):
-        raise TypeError(f"{name}: expected a NumPy array or a tensor, got {type(values).__name__}")
-    if np.ma.isMaskedArray(values):
-        if name == "depth":
-            floats = values if values.dtype.kind == "f" else values.astype(np.float32)
-            values = np.where(np.ma.getmaskarray(values), floats.dtype.type(np.nan), np.ma.getdata(floats))
-        values = np.ma.getdata(values)
-    if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
-        raise TypeError(f"{name}: expected a floating or integer dtype, got {values.dtype}")
-    # PyTorch takes neither another machine's byte order nor negative strides, and warns of what is read-only.
-    return torch.from_numpy(np.require(values, values.dtype.newbyteorder("="), ["C", "W"]))
-
-
-def _check_network(network: Any) -> None:
-    if not isinstance(network, JointUpsampler):
-        raise TypeError(f"network: expected a DDFUpNet or PacJointUpsample, got {type(network).__name__}")
-    dtype = next(network.parameters()).dtype
-    if dtype != torch.float32:
-        raise TypeError(f"network: expected weights in float32, got {dtype}")
-
-
-def _check(depth: Tensor, rgb: Tensor) -> None:
-    if depth.dtype == torch.bool or depth.is_complex():
-        raise TypeError(f"depth: expected a floating or integer dtype, got {depth.dtype}")
-    if depth.dim() != 2 or not depth.numel():
-        raise ValueError(f"depth: expected (h, w), got {tuple(depth.shape)}")
-    if rgb.dim() != 3 or rgb.shape[2] != 3 or not rgb.numel():
-        raise ValueError(f"rgb: expected (H, W, 3), got {tuple(rgb.shape)}")
-    if rgb.dtype != torch.uint8:
-        raise TypeError(f"rgb: expected uint8, got {rgb.dtype}")
-    check_sizes(depth.shape, rgb.shape[:2])
 
 
 def check_sizes(low: Sequence[int], size: Sequence[int]) -> None:
@@ -278,3 +137,215 @@ def check_sizes(low: Sequence[int], size: Sequence[int]) -> None:
     most = min(length / (short - 1) if short > 1 else math.inf for short, length in ((h, height), (w, width)))
     if least >= most:
         raise ValueError(f"rgb: expected the aspect of the depth map, got {ratios}")
+
+
+class _Run(NamedTuple):
+    """How a network is run."""
+
+    network: DepthNetwork
+    device: torch.device
+    tile: int
+    confidence: bool
+
+
+class _Step(NamedTuple):
+    """One pass of the network: the image (3, H, W), and where the pixels of depth and image lie."""
+
+    image: Tensor
+    grid: Grid
+
+
+@functools.cache
+def _shipped(device: torch.device) -> nn.Module:
+    """The network that ships, on a device; read once."""
+    return pretrained().to(device, memory_format=torch.channels_last)
+
+
+def _network(network: Any, device: torch.device | str) -> tuple[DepthNetwork, torch.device]:
+    """A network that fulfils the contract, and its device."""
+    if network is None:
+        chosen: Any = _shipped(torch.empty(0, device=device).device)
+        return chosen, torch.empty(0, device=device).device
+    missing = [name for name in ("reach", "stride", "statistics") if not hasattr(network, name)]
+    if missing:
+        raise TypeError(f"network: expected a ConvexUpNet, got {type(network).__name__} without {', '.join(missing)}")
+    weight = next(network.parameters())
+    if weight.dtype != torch.float32:
+        raise TypeError(f"network: expected weights in float32, got {weight.dtype}")
+    return network, weight.device
+
+
+def _steps(low: Tensor, image: Tensor, samples: Samples) -> list[_Step]:
+    """What takes a depth map (h, w) to the size of an image (3, H, W)."""
+    factor = _factor(low.shape, image.shape[1:])
+    if factor is not None:
+        return [_Step(image, Grid.of(low.shape, image.shape[1:], factor, samples))]
+    # Sides that the factor does not divide are rounded down: rounded up, the second step would take the image for padded.
+    size = [length // TWO_STEPS for length in image.shape[1:]]
+    small = resize(image[None].float() / (255 if image.dtype == torch.uint8 else 1), size)[0]
+    first = _factor(low.shape, size) or 0
+    if not first:
+        raise ValueError(f"rgb: expected at most {FACTORS[-1] * TWO_STEPS} times the size of the depth map")
+    return [
+        _Step(small, Grid.of(low.shape, size, first, samples, regular=False)),
+        _Step(image, Grid.of(size, image.shape[1:], TWO_STEPS, "average", regular=False)),
+    ]
+
+
+def _upsample(
+    low: Tensor, steps: Sequence[_Step], run: _Run, dtype: torch.dtype, tell: "functools.partial[None] | None"
+) -> Tensor:
+    """(h, w) float64, NaN where unknown -> (1, H, W) of the dtype, in the same unit, or (2, H, W) with the confidence."""
+    known = low[~low.isnan()]
+    centre, scale = _centre_and_scale(known)
+    grid = steps[0].grid
+    values = ((low - centre) / scale).float()
+    values = _with_deep_holes_filled(values, run.network.stride // grid.rows.factor)
+    for image, step in steps:
+        found = upsample_tiled(
+            run.network, values, image, step, device=run.device, tile=run.tile, spread=run.confidence, progress=tell
+        )
+        values = found[0]
+    wide = torch.promote_types(dtype, torch.float32)
+    result = found.to(low.device, wide)
+    result[0].mul_(scale).add_(centre).clamp_(float(known.min()), float(known.max()))
+    if grid.exact and grid.rows.samples == "point":
+        _put_back(low, result[0], grid)
+    if run.confidence:
+        result[1].mul_(-2).add_(1).clamp_(0, 1)
+    return result.to(dtype)
+
+
+def _centre_and_scale(known: Tensor) -> tuple[float, float]:
+    """What brings known depths to numbers around 0 and 1 that float32 holds well; the scale is a power of two."""
+    some = known[:: -(-len(known) // SAMPLED)]
+    centre = float(some.median())
+    width = float((some - centre).abs().median()) or float(known.max()) - float(known.min()) or 1.0
+    return centre, 2.0 ** math.floor(math.log2(width))
+
+
+def _with_deep_holes_filled(values: Tensor, cell: int) -> Tensor:
+    """Fill (h, w) where no pixel is known in the 5x5 cells around: there the network sees nothing to begin with."""
+    known = ~values.isnan()
+    if known.all():
+        return values
+    near = F.max_pool2d(known[None].float(), cell, ceil_mode=True)
+    near = F.max_pool2d(near, 5, 1, 2)[0] > 0
+    near = near.repeat_interleave(cell, 0).repeat_interleave(cell, 1)[: values.shape[0], : values.shape[1]]
+    return values if near.all() else values.where(near, fill_unknown(values))
+
+
+def _put_back(low: Tensor, result: Tensor, grid: Grid) -> None:
+    """Write known samples where they lie; the way to the network's numbers and back has rounded them."""
+    f, first = grid.rows.factor, int(grid.rows.first)
+    there = result[first::f, first::f]
+    low = low[: there.shape[0], : there.shape[1]]
+    there.copy_(torch.where(low.isnan(), there, low.to(there.dtype)))
+
+
+def _prepared(values: Tensor, marks: Sequence[float], zero_is_known: bool) -> Tensor:
+    """A map as float64 on the CPU, NaN where it is unknown."""
+    sixteen_bits = values.dtype == torch.uint16
+    low = values.detach().cpu()
+    low = low if low.is_floating_point() else low.double()
+    unknown = unknown_pixels(low, marks, zero_is_known=zero_is_known, sixteen_bits=sixteen_bits)
+    if sixteen_bits and SATURATED not in marks and (count := int((unknown & (low == SATURATED)).sum())):
+        warnings.warn(
+            f"depth: {SATURATED}, far from all other values, is taken for unknown, in {count} of {low.numel()} pixels;"
+            f" unknown={SATURATED} says so without this warning, a floating dtype keeps it as a depth",
+            stacklevel=3,
+        )
+    low = low.double().where(~unknown, torch.nan)
+    known = low[~unknown]
+    if not known.numel():
+        named = ", ".join(["NaN", "inf", *(f"{mark:.10g}" for mark in marks), *([] if zero_is_known else ["0"])])
+        raise ValueError(f"depth: expected at least one known pixel, got only unknown ones: {named}")
+    if not math.isfinite(float(known.max()) - float(known.min())):
+        raise ValueError(f"depth: expected a range that float64 holds, got {known.min():.6g} to {known.max():.6g}")
+    return low
+
+
+def _counter(progress: Progress | None, total: int) -> Any:
+    """A function that tells `progress` of one more window."""
+    done = itertools.count(1)
+    return None if progress is None else lambda: progress(next(done), total)
+
+
+def _factor(low: Sequence[int], size: Sequence[int]) -> int | None:
+    """The least factor that takes a depth map of size `low` to `size`, None above the largest."""
+    return next((factor for factor in FACTORS if _fits(low, size, factor)), None)
+
+
+def _fits(low: Sequence[int], size: Sequence[int], factor: int) -> bool:
+    """Whether sides times the factor reach the image's, where they may have been rounded down."""
+    if factor == 1:
+        return tuple(low) == tuple(size)
+    return all((short + 1) * factor > length for short, length in zip(low, size, strict=True))
+
+
+def _upright(values: Any) -> Any:
+    """A PIL image as RGB, turned as its EXIF orientation says; anything else as it is."""
+    if not hasattr(values, "getexif"):
+        return values
+    from PIL import ImageOps
+
+    return np.asarray(ImageOps.exif_transpose(values).convert("RGB"))
+
+
+def _as_tensor(name: str, values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    if hasattr(values, "getexif"):  # a PIL image
+        values = np.asarray(values)
+    if not isinstance(values, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array, a tensor or a PIL image, got {type(values).__name__}")
+    if np.ma.isMaskedArray(values):
+        if name == "depth":
+            floats = values if values.dtype.kind == "f" else values.astype(np.float32)
+            values = np.where(np.ma.getmaskarray(values), floats.dtype.type(np.nan), np.ma.getdata(floats))
+        values = np.ma.getdata(values)
+    if values.dtype.kind not in "fiu" or values.dtype.itemsize > 8:
+        raise TypeError(f"{name}: expected a floating or integer dtype, got {values.dtype}")
+    # PyTorch takes neither another machine's byte order nor negative strides, and warns of what is read-only.
+    return torch.from_numpy(np.require(values, values.dtype.newbyteorder("="), ["C", "W"]))
+
+
+def _maps(depth: Tensor) -> Tensor:
+    """(B, h, w), from any of the shapes that a depth map may have."""
+    if depth.dtype == torch.bool or depth.is_complex():
+        raise TypeError(f"depth: expected a floating or integer dtype, got {depth.dtype}")
+    if depth.dim() not in (2, 3, 4) or (depth.dim() == 4 and depth.shape[1] != 1) or not depth.numel():
+        raise ValueError(f"depth: expected (h, w), (1, h, w), (B, h, w) or (B, 1, h, w), got {tuple(depth.shape)}")
+    return depth.reshape(-1, *depth.shape[-2:])
+
+
+def _images(rgb: Tensor) -> Tensor:
+    """(B, 3, H, W), from any of the shapes that an image may have; a view."""
+    batch = rgb[None] if rgb.dim() == 3 else rgb
+    if batch.dim() == 4 and batch.shape[3] == 3 and batch.numel():
+        batch = batch.permute(0, 3, 1, 2)
+    elif batch.dim() != 4 or batch.shape[1] != 3 or not batch.numel():
+        expected = "(H, W, 3), (3, H, W), (B, 3, H, W) or (B, H, W, 3)"
+        raise ValueError(f"rgb: expected {expected}, got {tuple(rgb.shape)}")
+    if rgb.dtype != torch.uint8 and not rgb.is_floating_point():
+        raise TypeError(f"rgb: expected uint8, or floats in 0 to 1, got {rgb.dtype}")
+    if rgb.is_floating_point():
+        least, most = float(rgb.min()), float(rgb.max())
+        if not -IMAGE_MARGIN <= least <= most <= 1 + IMAGE_MARGIN:
+            raise ValueError(f"rgb: expected floats in 0 to 1, got {least:.4g} to {most:.4g}")
+    return batch
+
+
+def _check(maps: Tensor, images: Tensor, samples: str) -> None:
+    if samples not in get_args(Samples):
+        raise ValueError(f"samples: expected 'point' or 'average', got {samples!r}")
+    if len(maps) != len(images):
+        raise ValueError(f"rgb: expected as many images as depth maps, {len(maps)}, got {len(images)}")
+    check_sizes(maps.shape[1:], images.shape[2:])
+
+
+def _marks(unknown: float | Sequence[float]) -> list[float]:
+    marks: NDArray[Any] = np.ravel(unknown)
+    if marks.dtype.kind not in "fiu":
+        raise TypeError(f"unknown: expected a number or a sequence of numbers, got {unknown!r}")
+    return [float(mark) for mark in marks]
