@@ -123,7 +123,7 @@ def test_what_is_saved_is_the_average_of_the_weights(runs: Path) -> None:
         assert torch.equal(best["state_dict"][key], last["state_dict"][key])
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_torchrun_brings_a_killed_job_back(tmp_path: Path) -> None:
     """The launcher itself, with --max-restarts; with dropout and stochastic depth."""
     for name, kill in (("undisturbed", "-1/0/0"), ("killed", "1/1/2")):
