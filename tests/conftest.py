@@ -24,7 +24,7 @@ UNCOMPILED = ("bench", "cli", "docs", "models", "tasks", "test_compile.py")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+def which_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
     """Without those that are compiled, in the folders and files named above."""
     with pytest.MonkeyPatch.context() as patch:
         if request.path.is_relative_to(TESTS) and request.path.relative_to(TESTS).parts[0] in UNCOMPILED:
