@@ -55,7 +55,7 @@ def kill_and_resume(folder: Path) -> int:
         done, status = 0, 0
         while not done:
             if deadline is None and epochs is not None and epochs_written(folder) >= epochs:
-                deadline = time.monotonic() + delays.uniform(0, 0.5)
+                deadline = time.monotonic() + delays.uniform(0, 1.0)
             if deadline is not None and time.monotonic() >= deadline:
                 os.kill(child, signal.SIGKILL)
                 deadline = float("inf")
