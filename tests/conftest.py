@@ -1,8 +1,12 @@
 """What every test stands on: one thread per pytest-xdist worker, lines that do not wrap, hypothesis without a clock."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+from tests.uncompiled import leave_out_compiled_kernels
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # what starts the workers needs no PyTorch
     import torch
@@ -13,3 +17,16 @@ os.environ["COLUMNS"] = "1000"  # whatever the terminal, and however long the pa
 
 settings.register_profile("ddfnet", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ddfnet")
+
+TESTS = Path(__file__).parent
+# What they hold does not depend on the kernels, which tests/ops, tests/nn and the main job of .ci/run compile.
+UNCOMPILED = ("bench", "cli", "docs", "models", "tasks", "test_compile.py")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def which_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without those that are compiled, in the folders and files named above."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.is_relative_to(TESTS) and request.path.relative_to(TESTS).parts[0] in UNCOMPILED:
+            leave_out_compiled_kernels(patch.setattr)
+        yield

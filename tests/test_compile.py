@@ -95,7 +95,7 @@ def test_layers(layer: nn.Module) -> None:
     check(layer, lambda batch, height, width: (torch.randn(batch, 4, height, width, requires_grad=True),))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_network() -> None:
     model = timm.create_model("ddf_resnet_mini").eval()
     check(model, lambda batch, height, width: (torch.randn(batch, 3, height + 20, width + 20, requires_grad=True),))

@@ -1,7 +1,6 @@
 """`import ddfnet` costs next to nothing over `import torch`, and its names are what it says they are."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -9,35 +8,25 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.forked import needs_fork, printed
 
 import ddfnet
 from ddfnet import recipes
 
 TIMED = """
-import json, os, sys, time
-import torch
-for _ in range(3):
-    if os.fork() == 0:
-        start, cpu = time.perf_counter(), time.process_time()
-        import ddfnet
-        ddfnet.DDF, ddfnet.ddf
-        taken = min(time.perf_counter() - start, time.process_time() - cpu)
-        print(json.dumps([taken, sorted(name for name in sys.modules if "." not in name)]), flush=True)
-        os._exit(0)
-    os.wait()
+import json, sys, time
+start, cpu = time.perf_counter(), time.process_time()
+import ddfnet
+ddfnet.DDF, ddfnet.ddf
+taken = min(time.perf_counter() - start, time.process_time() - cpu)
+print(json.dumps([taken, sorted(name for name in sys.modules if "." not in name)]))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@needs_fork
 def test_import_adds_at_most_a_tenth_of_a_second() -> None:
-    """Best of three, of what the processor spent: other processes on the machine are not ddfnet's.
-
-    Python may keep the modules' bytecode, as it does for a user, whatever the environment of the tests says.
-    """
-    keeping = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    done = subprocess.run([sys.executable, "-c", TIMED], capture_output=True, text=True, check=True, env=keeping)
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == 3, done.stderr
+    """To PyTorch's; best of three, of what the processor spent: other processes on the machine are not ddfnet's."""
+    found = [json.loads(line) for line in printed([TIMED] * 3)]
     heavy = {"numba", "triton", "timm", "pytorch_lightning", "lightning", "matplotlib", "torchvision", "PIL"}
     for _, modules in found:
         assert not heavy & set(modules)

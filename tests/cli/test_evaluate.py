@@ -74,7 +74,7 @@ def test_images_that_cannot_be_read_are_told(images: Path, tmp_path: Path, capsy
     assert main([*argv, "--data.batch_size=1"]) == 0
     printed, error = capsys.readouterr()
     assert "a.pth: 23 test images" in printed
-    assert f"1 more could not be read and are not in the score: {bad}" in printed.replace("\n", "")
+    assert f"1 more could not be read and are not in the score: {bad}" in printed
     assert f"cannot be read, left out: 1 image: {bad}" in error
 
 

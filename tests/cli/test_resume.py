@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.uncompiled import leave_out_compiled_kernels
 
 # Every source of randomness: dropout, stochastic depth, shifts and flips; few batches, so that most of the time is spent
 # where files are written.
@@ -54,7 +55,7 @@ def kill_and_resume(folder: Path) -> int:
         done, status = 0, 0
         while not done:
             if deadline is None and epochs is not None and epochs_written(folder) >= epochs:
-                deadline = time.monotonic() + delays.uniform(0, 0.5)
+                deadline = time.monotonic() + delays.uniform(0, 1.0)
             if deadline is not None and time.monotonic() >= deadline:
                 os.kill(child, signal.SIGKILL)
                 deadline = float("inf")
@@ -77,6 +78,7 @@ def train_undisturbed_and_killed(undisturbed: Path, killed: Path) -> None:
     import ddfnet.cli.train
     import ddfnet.tasks.classification.task  # noqa: F401
 
+    leave_out_compiled_kernels()
     _, status = os.waitpid(train(f"--run={undisturbed}", *OPTIONS), 0)
     print("status", status, "kills", kill_and_resume(killed))
 
@@ -85,9 +87,11 @@ def train_undisturbed_and_killed(undisturbed: Path, killed: Path) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """An undisturbed run and one that was killed again and again, by one process that imports everything once."""
     undisturbed, killed = tmp_path_factory.mktemp("runs") / "undisturbed", tmp_path_factory.mktemp("runs") / "killed"
-    command = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_resume import *; "
+    command = "from tests.cli.test_resume import *; "
     command += f"train_undisturbed_and_killed(Path({str(undisturbed)!r}), Path({str(killed)!r}))"
-    result = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", command], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
     found = re.search(r"status (\d+) kills (\d+)", result.stdout)
     assert found is not None, result.stdout + result.stderr
     assert found[1] == "0", result.stdout + result.stderr

@@ -6,16 +6,12 @@ import pytest
 import torch
 from tests.docs.pages import PAGES, blocks, name_of
 
-from ddfnet.ops.ddf.cpu import backend as numba_kernels
-
 WITH_PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # Which kernels serve is tested elsewhere; here none need be compiled.
-    monkeypatch.setattr(numba_kernels, "unsupported", lambda x, g: "left out in this test")
     torch.manual_seed(0)
     names: dict[str, object] = {"__name__": "page"}
     for block in blocks(page):

@@ -86,7 +86,7 @@ def test_a_guided_layer(tmp_path: Path) -> None:
     assert export_onnx(Guided(), tmp_path / "model.onnx", (2, 6, 8, 12)) < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_network_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mini.onnx"
     assert main(["export", "ddf_resnet_mini", "--onnx", str(path), "--input-shape", "1", "3", "32", "32"]) == 0

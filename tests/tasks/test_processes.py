@@ -13,6 +13,7 @@ import pytest
 import torch
 
 ENTRY = Path(__file__).parent / "killable.py"
+REPOSITORY = ENTRY.parents[2]
 # No batch norm, whose statistics are each process's own; and the average of the weights.
 OPTIONS = [
     "--seed=3",
@@ -47,7 +48,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("two", 2, [NORM, *OPTIONS, "--data.batch_size=8"], ""),
         ("killed", 2, [NORM, *OPTIONS, "--data.batch_size=8"], "1/1/2"),
     ]
-    script = f"import sys, os, json; sys.path.insert(0, {str(ENTRY.parent)!r}); import killable\n"
+    script = "import sys, os, json; from tests.tasks import killable; from tests.uncompiled import *\n"
+    script += "leave_out_compiled_kernels()\n"
     script += (
         "import ddfnet.cli.train, ddfnet.cli.experiment, ddfnet.tasks.classification.task, ddfnet.tasks.run.folder\n"
     )
@@ -55,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         argv = ["train", f"--run={folder / name}", *options]
         script += f"os.environ['DDFNET_TEST_KILL'] = {kill or '-1/0/0'!r}\n"
         script += f"print('codes', json.dumps(killable.launch({processes}, {free_port()}, {argv!r}, restarts=1)))\n"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
     codes = [json.loads(line[6:]) for line in done.stdout.splitlines() if line.startswith("codes ")]
     assert codes[:2] == [[[0]], [[0, 0]]], done.stdout + done.stderr
     assert len(codes[2]) == 2, done.stdout + done.stderr
@@ -123,7 +125,7 @@ def test_what_is_saved_is_the_average_of_the_weights(runs: Path) -> None:
         assert torch.equal(best["state_dict"][key], last["state_dict"][key])
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_torchrun_brings_a_killed_job_back(tmp_path: Path) -> None:
     """The launcher itself, with --max-restarts; with dropout and stochastic depth."""
     for name, kill in (("undisturbed", "-1/0/0"), ("killed", "1/1/2")):

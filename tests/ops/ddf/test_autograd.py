@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.cases import SMALL
-from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, PLAIN, calls, skip_unless_supported
+from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, PLAIN, calls, compiles, skip_unless_supported
 from tests.oracle import draw
 from torch import Tensor
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
@@ -215,7 +215,10 @@ def test_compiles_to_one_graph(case: OpCase) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param(name, marks=pytest.mark.release if compiles(name) else ()) for name in ("auto", *BACKENDS)],
+)
 def test_autocast_casts(backend: str) -> None:
     x, channel, spatial = OpCase(2, 4, 5, 6).inputs(requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):

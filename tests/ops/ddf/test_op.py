@@ -1,15 +1,13 @@
 """The registered op: opcheck, what it saves, what it allocates, its FLOPs, meta tensors."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from tests.cases import SMALL
+from tests.forked import needs_fork, printed
 from tests.ops.ddf.backends import BACKENDS, MEMORY_FORMATS, assert_format_of, calls
 from tests.oracle import draw
 from torch import Tensor
@@ -238,22 +236,13 @@ ORDERS = [
 ]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@needs_fork
 def test_flops_in_any_order_of_imports() -> None:
-    """A FlopCounterMode copies the formulas when it is made; the last one is made, and entered, before there are any.
-
-    Each order in a child of one process that has imported PyTorch alone.
-    """
-    script = f"""
-import os, torch
-for setup in {ORDERS}:
-    if os.fork() == 0:
-        exec(setup)
-        with globals().get("early") or FlopCounterMode(display=False) as counter:
-            ddfnet.ddf(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 3, 3), torch.ones(1, 9, 4, 4), backend="torch")
-        print(counter.get_total_flops(), flush=True)
-        os._exit(0)
-    os.wait()
+    """A FlopCounterMode copies the formulas when it is made; the last one is made, and entered, before there are any."""
+    count = """
+import torch
+with globals().get("early") or FlopCounterMode(display=False) as counter:
+    ddfnet.ddf(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 3, 3), torch.ones(1, 9, 4, 4), backend="torch")
+print(counter.get_total_flops())
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(3 * 2 * 16 * 9)] * len(ORDERS), done.stderr
+    assert printed([f"{order}\n{count}" for order in ORDERS]) == [str(3 * 2 * 16 * 9)] * len(ORDERS)

@@ -48,28 +48,22 @@ def hold(case: OpCase, backend: str, dtype: torch.dtype, memory_format: torch.me
     assert_format_of(y, inputs[0])
 
 
-def every_day(case: OpCase, backend: str, dtype: torch.dtype) -> bool:
-    """Calls for which a backend that compiles has a dozen kernels: layers as they are by default, in any shape."""
-    plain = case.kernel_size == 3 and case.stride == case.dilation == case.scale_factor == 1
-    return not compiles(backend) or (plain and case.filters == "both" and case.combine == "mul" and dtype == torch.float32)
-
-
 @calls
 @settings(max_examples=500, **unhurried)
 def test_any_shape(
     case: OpCase, backend: str, dtype: torch.dtype, memory_format: torch.memory_format, seed: int
 ) -> None:
-    hold(case, backend if every_day(case, backend, dtype) else "torch", dtype, memory_format, seed)
+    hold(case, "torch" if compiles(backend) else backend, dtype, memory_format, seed)
 
 
 @pytest.mark.release
 @calls
 @settings(max_examples=500, **unhurried)
-def test_any_shape_of_any_layer(
+def test_any_shape_by_compiled_kernels(
     case: OpCase, backend: str, dtype: torch.dtype, memory_format: torch.memory_format, seed: int
 ) -> None:
-    compiled = case.kernel_size == 3 and dtype == torch.float32
-    hold(case, backend if compiled or not compiles(backend) else "torch", dtype, memory_format, seed)
+    usual = case.kernel_size == 3 and dtype == torch.float32
+    hold(case, backend if usual or not compiles(backend) else "torch", dtype, memory_format, seed)
 
 
 @pytest.mark.slow

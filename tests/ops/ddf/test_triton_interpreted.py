@@ -6,6 +6,13 @@ from tests.ops.interpreted import outcomes
 pytest.importorskip("triton", reason="Triton is not installed")
 
 
+def test_few() -> None:
+    found = outcomes("tests.ops.ddf.interpret", "few")
+    assert len(found) >= 5
+    assert {name: error for name, error in found.items() if error is not None} == {}
+
+
+@pytest.mark.release
 def test_quick() -> None:
     found = outcomes("tests.ops.ddf.interpret", "quick")
     assert len(found) >= 20

@@ -1,4 +1,4 @@
-"""`python -m tests.ops.filters.interpret quick|slow`: the filter prediction's kernels, run by Triton's interpreter.
+"""`python -m tests.ops.filters.interpret few|quick|slow`: the filter prediction's kernels, run by Triton's interpreter.
 
 A process of its own, since TRITON_INTERPRET must be set before Triton is imported. Prints a JSON object: what went wrong, or
 null, by check.
@@ -248,6 +248,14 @@ def operator_is_well_formed() -> None:
 
 
 def checks(which: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    if which == "few":
+        yield "both branches", partial(within_bounds, (2, 5, 5, 4), CHANNELS_LAST)
+        yield "stride, heads", partial(within_bounds, (1, 6, 5, 4), PLANE, stride=2, heads=3)
+        yield "spatial branch", partial(within_bounds, (1, 3, 3, 6), branches="spatial", gap=True)
+        yield "channel branch", partial(within_bounds, (3, 4, 2, 9), branches="channel", gap=True)
+        yield "empty_batch", empty_batch
+        yield "operator_is_well_formed", operator_is_well_formed
+        return
     for memory_format in (PLANE, CHANNELS_LAST):
         name = str(memory_format).removeprefix("torch.")
         yield f"both branches, {name}", partial(within_bounds, (2, 5, 5, 4), memory_format)

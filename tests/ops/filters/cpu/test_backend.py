@@ -32,8 +32,8 @@ def filters_and_gradients(layer: ddfnet.DDF, x: Tensor) -> list[Tensor]:
     [
         ((2, 5, 5, 4), {}),
         ((17, 35, 9, 11), {"stride": 2, "heads": 5}),
-        ((2, 6, 13, 17), {"kernel_size": 7, "heads": 2}),
-        ((2, 64, 9, 20), {"kernel_size": 5, "stride": 3}),
+        pytest.param((2, 6, 13, 17), {"kernel_size": 7, "heads": 2}, marks=pytest.mark.release),
+        pytest.param((2, 64, 9, 20), {"kernel_size": 5, "stride": 3}, marks=pytest.mark.release),
         ((3, 34, 1, 1), {}),
         ((1, 3, 4, 5), {}),
     ],
@@ -48,6 +48,7 @@ def test_one_branch_and_rows_apart(branches: str) -> None:
     interpret.within_bounds((3, 4, 3, 9), branches=branches, gap=True)
 
 
+@pytest.mark.release
 @FORMATS
 @pytest.mark.parametrize("options", [{}, {"kernel_size": 5, "stride": 2, "heads": 2}], ids=str)
 def test_float64(options: dict[str, int], memory_format: torch.memory_format) -> None:
@@ -65,7 +66,7 @@ def test_float64(options: dict[str, int], memory_format: torch.memory_format) ->
             torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.release)])
 @FORMATS
 def test_half_types_are_those_of_float32_rounded(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
     layer = interpret.layer_of(10).to(dtype)
@@ -148,6 +149,7 @@ def test_nan_infinity_and_equal_taps() -> None:
     assert not layer.filters(interpret.input_of(3, 4, 4, 5))[1].any()
 
 
+@pytest.mark.release
 @FORMATS
 @pytest.mark.parametrize(
     "options",
