@@ -48,19 +48,14 @@ def main(argv: list[str]) -> int:
         worst = export_joint_onnx(pretrained(int(options.MODEL[12:])), options.onnx)
         return _report(options.onnx, worst)
     if Path(options.MODEL).is_dir():
-        from ddfnet.cli.experiment import instantiate, make_parser, run_folder
-        from ddfnet.tasks.run.checkpoints import load_weights
+        from ddfnet.tasks.run.loading import load_run
 
-        folder = run_folder(Path(options.MODEL))
-        experiment = make_parser("ddfnet export", "", "")
-        model, data, _ = instantiate(experiment, experiment.parse_args([f"--config={folder.config}"]))
-        if not getattr(model, "takes_batches", True):
+        run = load_run(Path(options.MODEL))
+        if not run.task.takes_batches:
             raise ValueError(
-                f"MODEL: expected a run whose network takes batches of images, got {model.name}: {folder.path}"
+                f"MODEL: expected a run whose network takes batches of images, got {run.task.name}: {run.folder.path}"
             )
-        model.build(data)
-        load_weights(model, folder.best)
-        network, shape = model.network, options.input_shape or model.describe(data)["input_shape"]
+        network, shape = run.task.network, options.input_shape or run.task.describe(run.data)["input_shape"]
     else:
         from ddfnet.models.classification.resnet import create_model, is_model
 
