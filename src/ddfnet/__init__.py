@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from ddfnet.nn.upsamplers.ddf_up import DDFUp
     from ddfnet.ops.ddf.api import ddf
     from ddfnet.ops.ddf_up.api import ddf_up
+    from ddfnet.tasks.trained import load
 
-__all__ = ["DDF", "DDFUp", "FilterNorm", "ddf", "ddf_up", "replace_conv2d", "upsample_depth"]
+__all__ = ["DDF", "DDFUp", "FilterNorm", "ddf", "ddf_up", "load", "replace_conv2d", "upsample_depth"]
 
 _HOMES = {
     "DDF": "ddfnet.nn.ddf",
@@ -34,6 +35,7 @@ _HOMES = {
     "FilterNorm": "ddfnet.nn.filter_norm",
     "ddf": "ddfnet.ops.ddf.api",
     "ddf_up": "ddfnet.ops.ddf_up.api",
+    "load": "ddfnet.tasks.trained",
     "replace_conv2d": "ddfnet.nn.replace",
     "upsample_depth": "ddfnet.models.depth.upsample",
 }

@@ -13,9 +13,11 @@ def main(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from ddfnet.cli.experiment import instantiate, make_parser, quiet, run_folder
+    from ddfnet.cli.experiment import instantiate, make_parser, quiet, with_config
+    from ddfnet.tasks.run.config import read_config
     from ddfnet.tasks.run.folder import evaluate
     from ddfnet.tasks.run.launch import rank
+    from ddfnet.tasks.run.loading import existing_run
 
     quiet()
     parser = make_parser(
@@ -43,8 +45,8 @@ def main(argv: list[str]) -> int:
         raise ValueError("RUN: expected the folder of a run, the name of a network or a checkpoint of the authors'")
     console = Console(quiet=rank() > 0)
     if Path(given.RUN).is_dir() or not (Path(given.RUN).is_file() or _is_network(given.RUN)):
-        folder = run_folder(Path(given.RUN))
-        config = parser.parse_args([f"--config={folder.config}", *argv])
+        folder = existing_run(Path(given.RUN))
+        config = parser.parse_args(with_config(read_config(folder.config), argv))
         checkpoint = {"best": folder.best, "last": folder.last}.get(config.checkpoint, Path(config.checkpoint))
         model, data, trainer_options = instantiate(parser, config)
         scored = str(checkpoint)
@@ -52,12 +54,12 @@ def main(argv: list[str]) -> int:
         if given.checkpoint is not None:
             raise ValueError(f"--checkpoint: expected none beside {given.RUN}, which is no run; --weights takes a file")
         network, defaults = _elsewhere(given.RUN, given.weights, given.combine)
-        config = parser.parse_args([*(f"--{name}={value}" for name, value in defaults.items()), *argv])
+        config = parser.parse_args(with_config(defaults, argv))
         model, data, trainer_options = instantiate(parser, config)
-        model.adopt(network, data)
+        model.adopt(network, data.classes)
         checkpoint, scored = None, f"{given.RUN}{f' with {given.weights}' if given.weights else ''}"
     scores = evaluate(model, data, checkpoint, trainer_options)
-    left_out = sorted(getattr(model, "unreadable", ()))
+    left_out = sorted(model.unreadable)
     console.print(f"{scored}: {len(data.splits.test) - len(left_out):,} test images", soft_wrap=True)
     for name, score in scores.items():
         console.print(f"{name.replace('_', ' ')}  {score!r}")
@@ -85,7 +87,7 @@ def _is_network(name: str) -> bool:
 
 
 def _elsewhere(what: str, weights: Path | None, combine: str) -> tuple[Any, dict[str, Any]]:
-    """A network with its weights, and the options that its images are prepared by."""
+    """Return a network with its weights, and the configuration that prepares its images."""
     from ddfnet.models.classification.checkpoints import load_released
     from ddfnet.models.classification.resnet import create_model
 
@@ -106,15 +108,16 @@ def _elsewhere(what: str, weights: Path | None, combine: str) -> tuple[Any, dict
         except Exception as error:
             raise ValueError(f"{what}: expected --weights FILE, since no pretrained weights load ({error})") from None
     prepared = network.pretrained_cfg
+    options = {
+        "test_only": True,
+        "image_size": prepared.get("test_input_size", prepared["input_size"])[-1],
+        "crop_pct": prepared.get("test_crop_pct") or prepared["crop_pct"],
+        "crop_mode": prepared.get("crop_mode") or "center",
+        "interpolation": prepared["interpolation"],
+        "mean": list(prepared["mean"]),
+        "std": list(prepared["std"]),
+    }
     return network, {
-        "model": "ddfnet.tasks.classification.Classification",
-        "data": "ddfnet.tasks.classification.ClassificationData",
-        "data.dataset": "image-folder",
-        "data.test_only": True,
-        "data.image_size": prepared.get("test_input_size", prepared["input_size"])[-1],
-        "data.crop_pct": prepared.get("test_crop_pct") or prepared["crop_pct"],
-        "data.crop_mode": prepared.get("crop_mode") or "center",
-        "data.interpolation": prepared["interpolation"],
-        "data.mean": list(prepared["mean"]),
-        "data.std": list(prepared["std"]),
+        "model": {"class_path": "ddfnet.tasks.classification.Classification"},
+        "data": {"class_path": "ddfnet.tasks.classification.ImageFolderData", "init_args": options},
     }

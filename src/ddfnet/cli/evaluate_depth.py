@@ -133,19 +133,12 @@ def _table(data: "comparison.Compared", scores: "list[comparison.Score]") -> "Ta
 
 def _network_of_run(path: Path) -> "tuple[str, JointUpsampler]":
     """The name and the network of a run of this task, with the weights of its best epoch."""
-    import pytorch_lightning as lightning
-
-    from ddfnet.cli.experiment import instantiate, make_parser, quiet, run_folder
-    from ddfnet.tasks.depth.task import JointUpsampling
-    from ddfnet.tasks.run.checkpoints import load_weights
+    from ddfnet.cli.experiment import quiet
+    from ddfnet.tasks.depth.task import DepthUpsampling
+    from ddfnet.tasks.run.loading import load_run
 
     quiet()
-    folder = run_folder(path)
-    parser = make_parser("ddfnet evaluate depth", "", "")
-    model, data, _ = instantiate(parser, parser.parse_args([f"--config={folder.config}"]))
-    if not isinstance(model, JointUpsampling):
-        raise ValueError(f"--runs: expected runs that upsample depth, got {path}, of {type(model).__name__}")
-    lightning.seed_everything(0, verbose=False)
-    model.build(data)
-    load_weights(model, folder.best)
-    return model.name, model.network.eval()
+    task = load_run(path).task
+    if not isinstance(task, DepthUpsampling):
+        raise ValueError(f"--runs: expected runs that upsample depth, got {path}, of {type(task).__name__}")
+    return task.name, task.network

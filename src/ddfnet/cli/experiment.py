@@ -4,15 +4,19 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Trainer
 from rich.console import Console
 from rich.table import Table
 
 from ddfnet import recipes
+from ddfnet.tasks.data import TaskData
+from ddfnet.tasks.run.config import updated, with_dataset
 from ddfnet.tasks.run.folder import RunFolder
 from ddfnet.tasks.run.launch import placed
+from ddfnet.tasks.task import Task
 
 # A run sets these itself.
 OWN_TRAINER_OPTIONS = {
@@ -62,31 +66,53 @@ def make_parser(prog: str, usage: str, description: str) -> ArgumentParser:
     )
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of weights, order and augmentation")
     parser.add_argument("--epochs", type=PositiveInt, default=18, help="passes over the training images")
-    parser.add_argument("--model", type=LightningModule, required=True, help="the task and its network")
-    parser.add_argument("--data", type=LightningDataModule, required=True, help="the data of the task")
+    parser.add_argument("--model", type=Task, required=True, help="the task and its network")
+    parser.add_argument("--data", type=TaskData, required=True, help="the data of the task")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=OWN_TRAINER_OPTIONS)
     return parser
 
 
 def with_recipe(argv: list[str], default: str) -> list[str]:
-    """The arguments with each `--config NAME` as the recipe's file, and the default recipe where none is named."""
-    configs: list[str] = []
+    """Return the arguments with all `--config NAME` as one configuration, the default recipe's if none is named."""
+    configs, others = taken(argv, "--config")
+    config: dict[str, Any] = {}
+    for name in configs or [default]:
+        config = recipes.merged(config, updated(recipes.load(name)))
+    return with_config(config, others)
+
+
+def with_config(config: dict[str, Any], argv: list[str]) -> list[str]:
+    """Return the arguments with a configuration before them, so that an option counts; `--data.dataset` names its data."""
+    datasets, others = taken(argv, "--data.dataset")
+    for name in datasets:
+        config, left_out = with_dataset(config, name)
+        if left_out:
+            print(f"data: {name} has no {', '.join(left_out)}: left out of the recipe")
+    return [f"--config={yaml.safe_dump(config)}", *others]
+
+
+def taken(argv: list[str], option: str) -> tuple[list[str], list[str]]:
+    """Return the values of an option, and the arguments without it.
+
+    Raises:
+        ValueError: it has no value.
+    """
+    values: list[str] = []
     others: list[str] = []
     arguments = iter(argv)
     for argument in arguments:
-        if argument == "--config" or argument.startswith("--config="):
-            name = argument.partition("=")[2] or next(arguments, None)
-            if name is None:
-                raise ValueError(f"--config: expected a recipe or a file; the recipes are {', '.join(recipes.names())}")
-            configs.append(f"--config={recipes.find(name)}")
-        else:
+        if argument != option and not argument.startswith(f"{option}="):
             others.append(argument)
-    # Configurations first: an option on the command line counts wherever it stands.
-    return [*(configs or [f"--config={recipes.find(default)}"]), *others]
+            continue
+        value = argument.partition("=")[2] or next(arguments, None)
+        if value is None:
+            raise ValueError(f"{option}: expected a value, got none")
+        values.append(value)
+    return values, others
 
 
-def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Any, Any, dict[str, Any]]:
-    """The model, the data (seeded with the run) and the trainer's options."""
+def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Task, TaskData, dict[str, Any]]:
+    """Return the task, the data (seeded with the run) and the trainer's options."""
     data = config.data.init_args
     if data.get("seed", 0) is None:
         data.seed = int(config.seed)
@@ -144,11 +170,3 @@ def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) 
         if (folder.path / name).is_file():
             console.print(f"  {name:<21}{text}", highlight=False, soft_wrap=True)
     console.print(f"`ddfnet evaluate {folder.path}` prints the test scores again.", highlight=False, soft_wrap=True)
-
-
-def run_folder(path: Path) -> RunFolder:
-    """The folder of a run that was begun; FileNotFoundError where there is none."""
-    folder = RunFolder(path)
-    if not folder.config.is_file():
-        raise FileNotFoundError(f"{path}: no run here (expected {folder.config.name} in it)")
-    return folder

@@ -1,4 +1,4 @@
-"""`ddfnet export MODEL --onnx FILE`: a network, or a run's best one, as a checked ONNX file."""
+"""`ddfnet export MODEL --onnx FILE`: a network as a checked ONNX file; `--hub DIR`: as a folder to ship."""
 
 import argparse
 from pathlib import Path
@@ -7,10 +7,16 @@ from pathlib import Path
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="ddfnet export",
-        description="Writes a network as ONNX, of standard operators, and checks it with onnxruntime.",
+        description="Writes a network as ONNX, of standard operators, and checks it with onnxruntime; or a trained one as "
+        "a folder with its weights (safetensors), configuration and card, which `ddfnet.load` and, of a classifier, "
+        "`timm.create_model('local-dir:DIR', pretrained=True)` read.",
     )
     parser.add_argument("MODEL", help="folder of a run, a network of timm or ddfnet, or ddf_up_net_x8 (also 4, 16)")
-    parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="the file to write")
+    written = parser.add_mutually_exclusive_group(required=True)
+    written.add_argument("--onnx", type=Path, metavar="FILE", help="the file to write")
+    written.add_argument(
+        "--hub", type=Path, metavar="DIR", help="the folder to write, new or empty; of a run or a checkpoint"
+    )
     parser.add_argument(
         "--input-shape",
         type=int,
@@ -19,6 +25,8 @@ def main(argv: list[str]) -> int:
         help="of the example input; any batch and image size runs (default: the run's, or 1 3 224 224)",
     )
     options = parser.parse_args(argv)
+    if options.hub is not None:
+        return _hub(Path(options.MODEL), options.hub)
 
     import logging
     import warnings
@@ -40,19 +48,14 @@ def main(argv: list[str]) -> int:
         worst = export_joint_onnx(pretrained(int(options.MODEL[12:])), options.onnx)
         return _report(options.onnx, worst)
     if Path(options.MODEL).is_dir():
-        from ddfnet.cli.experiment import instantiate, make_parser, run_folder
-        from ddfnet.tasks.run.checkpoints import load_weights
+        from ddfnet.tasks.run.loading import load_run
 
-        folder = run_folder(Path(options.MODEL))
-        experiment = make_parser("ddfnet export", "", "")
-        model, data, _ = instantiate(experiment, experiment.parse_args([f"--config={folder.config}"]))
-        if not getattr(model, "takes_batches", True):
+        run = load_run(Path(options.MODEL))
+        if not run.task.takes_batches:
             raise ValueError(
-                f"MODEL: expected a run whose network takes batches of images, got {model.name}: {folder.path}"
+                f"MODEL: expected a run whose network takes batches of images, got {run.task.name}: {run.folder.path}"
             )
-        model.build(data)
-        load_weights(model, folder.best)
-        network, shape = model.network, options.input_shape or model.describe(data)["input_shape"]
+        network, shape = run.task.network, options.input_shape or run.task.describe(run.data)["input_shape"]
     else:
         from ddfnet.models.classification.resnet import create_model, is_model
 
@@ -61,6 +64,20 @@ def main(argv: list[str]) -> int:
         print(f"{options.MODEL}: its weights are drawn at random; export the folder of a run to keep trained ones")
         network, shape = create_model(options.MODEL), options.input_shape or [1, 3, 224, 224]
     return _report(options.onnx, export_onnx(network, options.onnx, shape))
+
+
+def _hub(run: Path, folder: Path) -> int:
+    from ddfnet.cli.experiment import quiet
+    from ddfnet.tasks.hub import export_hub
+    from ddfnet.tasks.run.folder import RunFolder
+    from ddfnet.tasks.trained import load
+
+    quiet()
+    summary = RunFolder(run if run.is_dir() else run.parent).read_summary() or {}
+    scores = {name: value for name, value in summary.items() if name.startswith("test_")}
+    for path in export_hub(load(run), folder, scores=scores):
+        print(path)
+    return 0
 
 
 def _report(path: Path, worst: float) -> int:

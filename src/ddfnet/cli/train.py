@@ -17,9 +17,11 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from ddfnet.atomic import write_text
-    from ddfnet.cli.experiment import instantiate, make_parser, print_summary, quiet, run_folder, with_recipe
+    from ddfnet.cli.experiment import instantiate, make_parser, print_summary, quiet, with_config, with_recipe
+    from ddfnet.tasks.run.config import read_config
     from ddfnet.tasks.run.folder import RunFolder, prepare, train
     from ddfnet.tasks.run.launch import meet_anew, rank, restarted
+    from ddfnet.tasks.run.loading import existing_run
 
     quiet()
     console = Console(quiet=rank() > 0)
@@ -46,13 +48,13 @@ def main(argv: list[str]) -> int:
         elif path is not None and rank() == 0:
             _check_unused(RunFolder(path))
     if resumed is not None:
-        folder = run_folder(resumed)
+        folder = existing_run(resumed)
         summary = folder.read_summary()
         if summary is not None:
             console.print(f"{folder.path}: this run is finished", soft_wrap=True)
             print_summary(console, summary, folder)
             return 0
-        config = parser.parse_args([f"--config={folder.config}"])
+        config = parser.parse_args(with_config(read_config(folder.config), []))
         command = folder.config.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
         if folder.last.is_file():
             console.print(f"Resuming [bold]{folder.path}[/bold]", soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform  # type: ignore[attr-defined]
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform, resolve_data_config  # type: ignore[attr-defined]
 from torch import Tensor
 
 from ddfnet.data.decode import read_rgb
@@ -152,6 +152,22 @@ def central_transform(
         size, crop_pct=crop_pct, crop_mode=crop_mode, interpolation=interpolation, mean=mean, std=std
     )
     return made
+
+
+def timm_transform(network: Any) -> Transform:
+    """Return the transform of RGB images that timm keeps with a network; three equal channels of a grey one."""
+    options = resolve_data_config({}, pretrained_cfg=network.pretrained_cfg)
+    options["input_size"] = (3, *options["input_size"][1:])
+    for name in ("mean", "std"):
+        options[name] = tuple(options[name]) * (3 // len(options[name]))
+    made: Transform = create_transform(**options)
+    return made
+
+
+def unit_transform(image: Image.Image) -> Tensor:
+    """Return an RGB image as (3, H, W) float32 in 0..1."""
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32))
+    return (pixels / 255).permute(2, 0, 1).contiguous()
 
 
 def hold_out(images: Images, chosen: list[int], share: float) -> tuple[list[int], list[int]]:

@@ -4,6 +4,7 @@ Step for step, the processes together fetch what one process alone with their jo
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from timm.data.distributed_sampler import RepeatAugSampler
@@ -51,3 +52,15 @@ def scoring_batches(count: int, batch_size: int, *, rank: int = 0, world: int = 
     batches = math.ceil(math.ceil(count / world) / batch_size)
     ends = [round(len(own) * (n + 1) / batches) for n in range(batches)]
     return [list(own[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def dealt_batches(batches: Iterable[list[int]], *, rank: int, world: int) -> list[list[int]]:
+    """Return the share of process `rank` of `world` of each joined batch: every `world`-th image.
+
+    A joined batch that does not divide is filled up from its start, so that all processes take as many images.
+    """
+    dealt = []
+    for batch in batches:
+        whole = len(batch) + -len(batch) % world
+        dealt.append([batch[place % len(batch)] for place in range(rank, whole, world)])
+    return dealt

@@ -1,6 +1,10 @@
-"""YAML package data, one file an experiment; each opens with its command, hardware, time, expected and measured score."""
+"""Recipes: YAML package data, an experiment in each file.
+
+`base: NAME` names a file that a recipe changes: what it says itself counts. Files that begin with `_` are bases only.
+"""
 
 from pathlib import Path
+from typing import Any
 
 from ddfnet.package_data import package_folder
 
@@ -9,7 +13,8 @@ FOLDER = package_folder("recipes")
 
 def names() -> list[str]:
     """Of all recipes, as `--config` takes them: "fashion_mnist/ddf_resnet_mini"."""
-    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
+    paths = (path for path in FOLDER.rglob("*.yaml") if not path.name.startswith("_"))
+    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in paths)
 
 
 def find(name: str) -> Path:
@@ -31,3 +36,34 @@ def group(name: str) -> list[str]:
         return [recipe for recipe in names() if recipe.rpartition("/")[0] == name]
     find(name)
     return [name]
+
+
+def load(name: str) -> dict[str, Any]:
+    """Return the options of a recipe or a YAML file, with those of its bases.
+
+    Raises:
+        FileNotFoundError: it is neither.
+        ValueError: it is not YAML, or not a mapping.
+    """
+    import yaml
+
+    path = find(name)
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: expected YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(options, dict):
+        raise ValueError(f"{path}: expected options by name, got {type(options).__name__}")
+    base = options.pop("base", None)
+    return options if base is None else merged(load(base), options)
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return options with changes: mappings key by key, unless they are of another class; all else as a whole."""
+    if base.get("class_path") != changes.get("class_path", base.get("class_path")):
+        return changes
+    found = dict(base)
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(found.get(name), dict)
+        found[name] = merged(found[name], value) if both else value
+    return found

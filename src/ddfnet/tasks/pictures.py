@@ -126,6 +126,25 @@ def draw_detections(
     _save(figure, path)
 
 
+def draw_found(image: Tensor, found: dict[str, Tensor], classes: Sequence[str], path: Path) -> None:
+    """Draw the boxes found on an image, in its own size.
+
+    Args:
+        image: (3, H, W) in 0..1.
+        found: boxes (N, 4) in pixels, labels (N,) from 1 and scores (N,).
+    """
+    height, width = image.shape[1:]
+    scale = max(1.0, 400 / max(height, width))  # names need pixels to be read
+    figure = Figure(figsize=(scale * width / 120, scale * height / 120))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_axis_off()
+    axis.imshow(image.permute(1, 2, 0).cpu().numpy(), aspect="auto")
+    labels, scores = found["labels"].tolist(), found["scores"].tolist()
+    names = [f"{classes[label - 1]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
+    _draw_boxes(axis, found["boxes"], names, "#E69F00")
+    _save(figure, path)
+
+
 def _draw_boxes(axis: Axes, boxes: Tensor, names: Sequence[str], colour: str) -> None:
     for (left, top, right, bottom), name in zip(boxes.tolist(), names, strict=True):
         axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=1.2))

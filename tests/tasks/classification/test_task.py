@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from ddfnet.cli import main
-from ddfnet.tasks.classification.data import ClassificationData
-from ddfnet.tasks.classification.task import LOOK, Classification
+from ddfnet.tasks.classification.data import FashionMnistData, ImageFolderData
+from ddfnet.tasks.classification.task import Classification
 from ddfnet.tasks.run.history import History
 from ddfnet.tasks.unreadable import shown
 
@@ -93,10 +93,10 @@ def test_the_lost_loss_of_any_process_is_told_in_all(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
     model._lost_at = torch.tensor(math.inf)
-    for batch in range(1, LOOK):
-        model._check_finite(torch.tensor(1.0), batch)
+    for batch in range(1, model.look):
+        model.check_finite(torch.tensor(1.0), batch)
     with pytest.raises(ValueError, match="lr: the loss is no longer finite at step 3; try a lower one"):
-        model._check_finite(torch.tensor(1.0), LOOK)
+        model.check_finite(torch.tensor(1.0), model.look)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,13 @@ def test_options_that_make_no_sense(options: dict[str, Any], sentence: str) -> N
         Classification(**options)
 
 
-def test_repeats_need_images_that_are_drawn() -> None:
-    with pytest.raises(ValueError, match="repeats: expected 1 with dataset='fashion-mnist', got 3"):
-        ClassificationData(repeats=3)
+def test_a_data_set_has_its_own_options() -> None:
     with pytest.raises(ValueError, match="repeats: expected an int >= 1, got 0"):
-        ClassificationData(repeats=0)
+        ImageFolderData(repeats=0)
+    with pytest.raises(ValueError, match="max_shift: expected an int >= 0, got -1"):
+        FashionMnistData(max_shift=-1)
+    with pytest.raises(TypeError, match="repeats"):
+        FashionMnistData(repeats=3)
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "bce"])
@@ -169,22 +171,3 @@ def test_a_compiled_network_trains_as_the_plain_one_does(tmp_path: Path, monkeyp
         with (tmp_path / compiled / "metrics.csv").open() as file:
             losses.append(float(next(csv.DictReader(file))["train_loss"]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
-def test_data_that_is_not_dealt_out_is_refused_to_several_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ddfnet.tasks.run.folder import RunFolder, train
-
-    monkeypatch.setattr(ClassificationData, "deals_out", False)
-    options = {"devices": 2, "accelerator": "cpu"}
-    with pytest.raises(ValueError, match=r"trainer\.devices: expected one device with ClassificationData, got 2"):
-        train(
-            Classification("dwresnet_mini"),
-            ClassificationData(),
-            RunFolder(tmp_path),
-            epochs=1,
-            seed=0,
-            command="",
-            trainer_options=options,
-        )

@@ -13,8 +13,11 @@ from ddfnet.tasks.depth.data import (
     STRIP,
     STRIP_GAP,
     Augmentation,
-    JointUpsamplingData,
+    DepthFolderData,
     MotorcycleColumns,
+    MotorcycleData,
+    NYUData,
+    ScenesData,
     ScoredSplit,
     TrainingSplit,
 )
@@ -108,7 +111,7 @@ def test_whole_images_have_a_unit() -> None:
 
 
 def test_the_motorcycles_strips_share_no_column_with_each_other_or_the_test_part() -> None:
-    data = JointUpsamplingData("motorcycle", crop=16)
+    data = MotorcycleData(crop=16)
     whole = Motorcycle("train")[0]
     left, right = data.splits.train.images[0], data.splits.val.images[0]
     width = whole.depth.shape[1]
@@ -120,7 +123,7 @@ def test_the_motorcycles_strips_share_no_column_with_each_other_or_the_test_part
 
 
 def test_an_epoch_takes_its_crops_from_scenes_and_motorcycle() -> None:
-    data = JointUpsamplingData("scenes", crop=16, crops=3, scenes=2, val_scenes=1, motorcycle_crops=4)
+    data = ScenesData(crop=16, crops=3, scenes=2, val_scenes=1, motorcycle_crops=4)
     train, val = data.splits.train, data.splits.val
     assert len(train) == 4 + 2 * 3
     assert len(val) == 2
@@ -132,21 +135,21 @@ def test_an_epoch_takes_its_crops_from_scenes_and_motorcycle() -> None:
 
 def test_folders(tmp_path: Path) -> None:
     root = write_folder(tmp_path, {"train": 3, "val": 1, "test": 2})
-    splits = JointUpsamplingData("folder", root, crop=16, crops=2).splits
+    splits = DepthFolderData(root, crop=16, crops=2).splits
     assert (len(splits.train), len(splits.val), len(splits.test)) == (6, 1, 2)
     assert splits.held_out
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("make", "options", "sentence"),
     [
-        ({"dataset": "nyu"}, r"root: expected the file nyu_depth_v2_labeled.mat with dataset='nyu', got none"),
-        ({"dataset": "folder"}, r"root: expected a folder with train, val and test with dataset='folder', got none"),
-        ({"crop": 0}, r"crop: expected an int >= 1, got 0"),
-        ({"motorcycle_crops": -1}, r"motorcycle_crops: expected an int >= 0, got -1"),
-        ({"colour": -0.1}, r"colour: expected a number >= 0, got -0.1"),
+        (NYUData, {}, r"root: expected the file nyu_depth_v2_labeled.mat with dataset='nyu', got none"),
+        (DepthFolderData, {}, r"root: expected a folder with train, val and test with dataset='folder', got none"),
+        (ScenesData, {"crop": 0}, r"crop: expected an int >= 1, got 0"),
+        (MotorcycleData, {"motorcycle_crops": -1}, r"motorcycle_crops: expected an int >= 0, got -1"),
+        (ScenesData, {"colour": -0.1}, r"colour: expected a number >= 0, got -0.1"),
     ],
 )
-def test_errors(options: dict[str, Any], sentence: str) -> None:
+def test_errors(make: Any, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        JointUpsamplingData(**options).splits  # noqa: B018
+        make(**options).splits  # noqa: B018

@@ -15,9 +15,9 @@ from ddfnet.cli import main
 from ddfnet.cli.experiment import make_parser
 from ddfnet.data.depth.protocols import low_resolution
 from ddfnet.models.depth.joint_upsampling import DDFUpNet, JointUpsampler, load, pretrained, save
-from ddfnet.tasks.depth.data import JointUpsamplingData
+from ddfnet.tasks.depth.data import DepthFolderData
 from ddfnet.tasks.depth.metrics import depth_errors
-from ddfnet.tasks.depth.task import NETWORKS, JointUpsampling, begin_with, initialise, upsample
+from ddfnet.tasks.depth.task import NETWORKS, DepthUpsampling, begin_with, initialise, upsample
 
 TINY = ["--data.dataset=folder", "--data.crop=16", "--data.batch_size=2", "--trainer.accelerator=cpu"]
 NAMES = [*recipes.group("depth"), *recipes.group("nyu")]
@@ -63,8 +63,8 @@ def test_a_run_prints_the_scores_of_its_test_images(
     assert summary["data"]["images"] == {"train": 4, "val": 1, "test": 2}
     assert summary["protocol"] == "pac"
 
-    model = JointUpsampling(scale_factor=4, network_args={"residual": True})
-    data = JointUpsamplingData("folder", folder, crop=16)
+    model = DepthUpsampling(scale_factor=4, network_args={"residual": True})
+    data = DepthFolderData(folder, crop=16)
     model.build(data)
     saved = torch.load(run / "best.ckpt", weights_only=True)
     model.load_state_dict(saved["state_dict"])
@@ -106,15 +106,15 @@ def test_a_killed_run_goes_on_bit_equal(folder: Path, tmp_path: Path, monkeypatc
     assert main(["train", *options, f"--run={tmp_path / 'a'}"]) == 0
     for step, at in (("training_step", 6), ("validation_step", 1)):
         with monkeypatch.context() as patched:
-            whole, calls = getattr(JointUpsampling, step), [0]
+            whole, calls = getattr(DepthUpsampling, step), [0]
 
-            def stopped(self: JointUpsampling, *args: Any, whole: Any = whole, calls: Any = calls, at: int = at) -> Any:
+            def stopped(self: DepthUpsampling, *args: Any, whole: Any = whole, calls: Any = calls, at: int = at) -> Any:
                 calls[0] += 1
                 if calls[0] == at:
                     raise KeyboardInterrupt
                 return whole(self, *args)
 
-            patched.setattr(JointUpsampling, step, stopped)
+            patched.setattr(DepthUpsampling, step, stopped)
             begun = (tmp_path / "b").exists()
             command = ["--resume", str(tmp_path / "b")] if begun else [*options, f"--run={tmp_path / 'b'}"]
             handler = signal.getsignal(signal.SIGINT)
@@ -172,8 +172,8 @@ def test_a_start_from_a_file_and_from_what_ships(tmp_path: Path) -> None:
 
 def test_the_protocol_says_where_samples_lie(folder: Path) -> None:
     for protocol, samples in (("pac", "pac"), ("bicubic", "middle")):
-        model = JointUpsampling(scale_factor=4, protocol=protocol, network_args={"residual": True})
-        model.build(JointUpsamplingData("folder", folder, crop=16))
+        model = DepthUpsampling(scale_factor=4, protocol=protocol, network_args={"residual": True})
+        model.build(DepthFolderData(folder, crop=16))
         assert model.network.samples == samples
 
 
@@ -204,13 +204,13 @@ def test_the_learning_rate() -> None:
     """A tenth after epochs 1000 and 1350 of 1500; or a cosine, after a linear warm-up."""
 
     def factors(**options: Any) -> list[float]:
-        model = JointUpsampling(**options)
+        model = DepthUpsampling(**options)
 
         class Trainer:
             max_epochs = 1500
 
         model._trainer = Trainer()  # type: ignore[assignment]
-        return [model._lr_factor(step, 3000) for step in range(3000)]
+        return [model.lr_factor(step, 3000) for step in range(3000)]
 
     step = factors()
     assert {round(f, 9) for f in step[:2000]} == {1.0}
@@ -277,7 +277,7 @@ def test_what_is_wrong_is_told_before_training(
 def test_nothing_is_chosen_by_images_that_are_trained_on(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = JointUpsamplingData("folder", folder, crop=16)
-    monkeypatch.setattr(data, "_splits", type(data.splits)(data.splits.train, data.splits.val, data.splits.test, False))
+    data = DepthFolderData(folder, crop=16)
+    monkeypatch.setattr(data, "splits", type(data.splits)(data.splits.train, data.splits.val, data.splits.test, False))
     with pytest.raises(ValueError, match="choose: expected 'last' where images that validate are trained on"):
-        JointUpsampling(choose="best").build(data)
+        DepthUpsampling(choose="best").build(data)

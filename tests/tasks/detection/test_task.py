@@ -22,7 +22,7 @@ from ddfnet.cli import main
 from ddfnet.data.detection.coco import CocoSplit
 from ddfnet.data.detection.garments import make_garments
 from ddfnet.data.detection.split import Batch
-from ddfnet.tasks.detection.data import DetectionData
+from ddfnet.tasks.detection.data import CocoData
 from ddfnet.tasks.detection.task import SCORES, Detection, average_precision
 
 SMALL = [
@@ -267,7 +267,7 @@ def test_the_learning_rate(boxes: Path) -> None:
             max_epochs = 12
 
         model._trainer = Trainer()  # type: ignore[assignment]
-        return [model._lr_factor(step, 120) for step in range(120)]
+        return [model.lr_factor(step, 120) for step in range(120)]
 
     step = factors()
     assert step[0] == 0.001
@@ -279,7 +279,7 @@ def test_the_learning_rate(boxes: Path) -> None:
 
 
 def test_crowds_are_not_trained_on_and_a_lost_loss_is_told(boxes: Path) -> None:
-    data = DetectionData(root=boxes, batch_size=2)
+    data = CocoData(root=boxes, batch_size=2)
     model = Detection(backbone="test_byobnet", min_size=64, max_size=96, network_args={"out_channels": 16})
     model.build(data)
     seen: list[Any] = []
@@ -306,7 +306,7 @@ def test_images_whose_coarsest_level_is_one_pixel(boxes: Path, upsample: str) ->
     model = Detection(
         backbone="test_byobnet", upsample=upsample, min_size=8, max_size=32, network_args={"out_channels": 16}
     )
-    model.build(DetectionData(root=boxes))
+    model.build(CocoData(root=boxes))
     assert set(model.predict([torch.rand(3, 8, 8), torch.rand(3, 5, 31)])[1]) == {"boxes", "labels", "scores"}
 
 
@@ -346,6 +346,6 @@ def test_splits_of_other_categories_are_refused(boxes: Path, tmp_path: Path) -> 
     content = json.loads((boxes / "annotations" / "instances_val2017.json").read_text())
     content["categories"][0]["name"] = "fox"
     (tmp_path / "other.json").write_text(json.dumps(content))
-    data = DetectionData(root=boxes, val_annotations=tmp_path / "other.json")
+    data = CocoData(root=boxes, val_annotations=tmp_path / "other.json")
     with pytest.raises(ValueError, match=r"other\.json: expected the categories of .*, got 3 dog, 7 fox"):
         data.splits  # noqa: B018

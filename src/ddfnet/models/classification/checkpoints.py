@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ddfnet.atomic import whole_or_absent
-from ddfnet.models.classification.resnet import create_model
+from ddfnet.models.classification.resnet import RUN_PREFIX, create_model
 from ddfnet.ops.ddf.geometry import Combine
 
 _KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")  # where the weights may be, the averaged ones first
@@ -29,7 +29,9 @@ _SQUEEZE_RATIOS = (0.2, 0.3, 0.4, 0.5)
 
 
 def read_released(path: Path | str, *, ema: bool = True) -> dict[str, Tensor]:
-    """The weights in a checkpoint of the authors' or of timm's training script, `module.` prefixes removed.
+    """The weights in a checkpoint of the authors', of timm's training script or of a run of `ddfnet train`.
+
+    Names are the network's: the prefixes `module.` and `network.` are removed.
 
     Args:
         path: of the file: a state dict, or a dict that holds one as "state_dict" or "model".
@@ -61,9 +63,16 @@ def read_released(path: Path | str, *, ema: bool = True) -> dict[str, Tensor]:
         keys = [key for key in _KEYS if isinstance(checkpoint.get(key), Mapping) and (ema or not key.endswith("ema"))]
         weights = checkpoint[keys[0]] if keys else checkpoint
         state = {name.removeprefix("module."): t for name, t in weights.items() if isinstance(t, Tensor)}
+        state = without_prefix(state)
         if state:
             return state
     raise ValueError(f"{path}: expected a state_dict, got {_kind(checkpoint)}")
+
+
+def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights by the network's names, where those of a run of `ddfnet train` all begin with `network.`."""
+    prefix = RUN_PREFIX if all(name.startswith(RUN_PREFIX) for name in state) else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 def _kind(found: object) -> str:

@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models import resnet as timm_resnet
 from torch import Tensor, nn
 
-from ddfnet.models.classification.resnet import imagenet_cfg
+from ddfnet.models.classification.resnet import build_network, imagenet_cfg
 from ddfnet.nn.rivals.dynet import mix_kernels
 from ddfnet.ops.per_sample_conv import per_sample_conv2d
 
@@ -119,8 +119,7 @@ def _network(name: str) -> Callable[..., nn.Module]:
 
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         given = {"block": block, "layers": layers, "channels": (32, 64, 128, 256), **kwargs}
-        model: nn.Module = build_model_with_cfg(timm_resnet.ResNet, name, pretrained, **given)
-        return model
+        return build_network(timm_resnet.ResNet, name, pretrained, **given)
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"DyNet's {name.removeprefix('dynet_').replace('resnet', 'ResNet')} (Table 4); a reconstruction."

@@ -34,6 +34,7 @@ __all__ = [
     "spatial_layer",
 ]
 
+RUN_PREFIX = "network."  # of the names in the checkpoints of `ddfnet train`
 SpatialLayer = Literal["conv", "depthwise", "ddf"] | Callable[..., nn.Module]  # the last called as `DDF` is
 
 
@@ -157,6 +158,20 @@ def _imagenet_variants() -> Iterator[tuple[str, int, dict[str, Any], dict[str, A
     yield "ddf_mul_wide_resnet50d", 50, {}, {**_WIDE, **_RESNET_D}, what
 
 
+def build_network(kind: type[nn.Module], name: str, pretrained: bool, **options: Any) -> nn.Module:
+    """timm's `build_model_with_cfg`; the network takes the checkpoints of its runs too, as `checkpoint_path` for one."""
+    model: nn.Module = build_model_with_cfg(kind, name, pretrained, **options)
+    model.register_load_state_dict_pre_hook(_without_run_prefix)
+    return model
+
+
+def _without_run_prefix(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Renames what a run calls `network.fc.weight` to `fc.weight`, in place."""
+    run_prefix = prefix + RUN_PREFIX
+    for name in [name for name in state if name.startswith(run_prefix)]:
+        state[prefix + name.removeprefix(run_prefix)] = state.pop(name)
+
+
 def imagenet_cfg(first_conv: str) -> dict[str, Any]:
     """What timm keeps of a network for ImageNet, without weights."""
     return {
@@ -205,8 +220,7 @@ def _imagenet(
         asked = kwargs.pop("block_args", {})
         block_args = {"layer": "ddf", **asked, "layer_args": {**layer_args, **asked.get("layer_args", {})}}
         given = {"block": block, "layers": layers, "block_args": block_args, **options, **kwargs}
-        model: nn.Module = build_model_with_cfg(timm_resnet.ResNet, name, pretrained, **given)
-        return model
+        return build_network(timm_resnet.ResNet, name, pretrained, **given)
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = what
@@ -228,7 +242,7 @@ def build_mini(
     """Three stages of two bottlenecks with `layer`, under the name that timm has it by; inner widths are `channels`."""
     options: dict[str, Any] = {"num_classes": 10, "channels": (16, 32, 64), **kwargs}
     block_args = {"layer": layer, **options.pop("block_args", {})}
-    model: nn.Module = build_model_with_cfg(
+    return build_network(
         network,
         variant,
         pretrained,
@@ -238,7 +252,6 @@ def build_mini(
         feature_cfg={"out_indices": (0, 1, 2, 3)},
         **options,
     )
-    return model
 
 
 @register_model

@@ -13,7 +13,7 @@ resnext50_32x4d and resnext101_32x4d, res2net50_14w_8s and res2net101_26w_4s.
 from collections.abc import Callable
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models import resnet as timm_resnet
 from torch import nn
 
@@ -21,6 +21,7 @@ from ddfnet.models.classification.resnet import (
     Bottleneck,
     SmallImageResNet,
     build_mini,
+    build_network,
     imagenet_cfg,
     mini_cfg,
     spatial_layer,
@@ -148,8 +149,7 @@ def _imagenet(
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         asked = _merged(block_args, kwargs.pop("block_args", {}))
         given = {"block": Bottleneck, "layers": _DEPTHS[depth], "block_args": asked, **kwargs}
-        model: nn.Module = build_model_with_cfg(network, name, pretrained, **given)
-        return model
+        return build_network(network, name, pretrained, **given)
 
     return _named(build, name, f"ResNet{depth} with {what}.")
 

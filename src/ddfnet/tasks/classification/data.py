@@ -1,164 +1,195 @@
-"""The data of image classification: any data set of `ddfnet.data`, dealt out to the processes of a run."""
+"""The data of image classification: a class for each data set."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import pytorch_lightning as lightning
-from torch.utils.data import DataLoader
+import torch
+from PIL import Image
+from torch import Tensor
 
-from ddfnet.data.samplers import scoring_batches, training_order
-from ddfnet.data.splits import Split, Splits
-from ddfnet.tasks.loading import loader
+from ddfnet.data.images import Transform
+from ddfnet.data.samplers import training_order
+from ddfnet.data.splits import Splits
+from ddfnet.tasks.data import TaskData, check_ints
+
+Triple = tuple[float, float, float]
 
 
-class ClassificationData(lightning.LightningDataModule):
-    """Batches of a data set's three splits; the order of an epoch follows from the seed and the epoch's number alone.
+class ClassificationData(TaskData):
+    """Batches of labelled images; the order of an epoch follows from the seed and the epoch's number alone.
 
     Args:
-        dataset: "fashion-mnist" or "image-folder": a folder a class, or tar files of such folders.
-        root: folder of the data; None with "fashion-mnist" is the sample of 10,000 images that ships with the package.
-        held_out: the share of "image-folder" training images held out for each split that has no folder.
-        batch_size: images a step and device.
-        image_size: side of the square crops of "image-folder", in pixels.
-        test_size: the same for validation and test; None: `image_size`.
-        crop_pct: the share of an image's shorter side that the central crop of validation and test takes.
-        crop_mode: of that crop, as timm's: "center", "squash" or "border".
-        interpolation: "bilinear", "bicubic" or "random" (which is bilinear outside training).
-        mean, std: of the pixels of "image-folder", scaled to 0..1; None: ImageNet's.
-        augment: flips (and, for folders, crops) training images at random.
-        augmentation: of training images of "image-folder" besides: options of `timm.data.create_transform`, such as
-            `{auto_augment: rand-m7-mstd0.5-inc1, re_prob: 0.4}`.
-        repeats: repeated augmentation: each image of an epoch so many times, and as many images fewer.
-        max_shift: "fashion-mnist" training images are shifted at random by up to so many pixels; folders' are cropped.
-        class_map: a text file with the names of the classes, one a line, in the order of the network's scores; None: those
-            of the folders, in alphabetical order.
-        test_only: all images of "image-folder" are test images, for scoring a network that was trained elsewhere.
-        workers: processes that load batches; 0 loads them in the training process.
-        seed: of order and augmentation; None takes that of the run.
+        batch_size, workers, seed: of `ddfnet.tasks.data.TaskData`.
+        augment: draws training images at random, each data set in its way.
     """
 
-    deals_out = True
+    splits: Splits
+
+    def __init__(
+        self, *, augment: bool = True, batch_size: int = 64, workers: int = 0, seed: int | None = None
+    ) -> None:
+        super().__init__(batch_size=batch_size, workers=workers, seed=seed)
+        self.augment = augment
+
+    @property
+    def transform(self) -> Transform:
+        """What makes a PIL image the tensor (C, H, W) that the network is scored on; needs no data."""
+        raise NotImplementedError
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """What `transform` does, in timm's words, with the `size` in pixels."""
+        raise NotImplementedError
+
+
+class FashionMnistData(ClassificationData):
+    """Fashion-MNIST: grey images of 28 x 28 pixels in 10 classes.
+
+    Args:
+        root: folder of the four original files; None is the sample of 10,000 images that ships with the package.
+        max_shift: with `augment`, training images are shifted at random by up to so many pixels, beside flips.
+        options: of `ClassificationData`.
+    """
+
+    dataset: ClassVar[str] = "fashion-mnist"
+    channels = 1
+
+    def __init__(self, root: Path | None = None, *, max_shift: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        check_ints(0, max_shift=max_shift)
+        self.root, self.max_shift = root and Path(root), max_shift
+
+    def read(self) -> Splits:
+        from ddfnet.data.classification.fashion_mnist import fashion_mnist
+
+        return fashion_mnist(self.root, augment=self.augment, max_shift=self.max_shift, seed=self.seed or 0)
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "root": self.root and str(self.root)}
+
+    @property
+    def transform(self) -> Transform:
+        return _grey_28
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        from ddfnet.data.classification.fashion_mnist import MEAN, STD
+
+        return {"size": 28, "crop_pct": 1.0, "interpolation": "bilinear", "mean": (MEAN,), "std": (STD,)}
+
+
+class ImageFolderData(ClassificationData):
+    """Images in a folder for each class, RGB or, for a network with `in_chans: 1`, grey, or in tar files of such folders; see `ddfnet.data.classification`.
+
+    Args:
+        root: the folder.
+        held_out: share of the training images held out for each split that has no folder.
+        image_size: side of the square crops, in pixels.
+        test_size: the same for validation and test; None: `image_size`.
+        crop_pct: share of an image's shorter side that the central crop of validation and test takes.
+        crop_mode: of that crop, as timm's: "center", "squash" or "border".
+        interpolation: "bilinear", "bicubic" or "random" (which is bilinear outside training).
+        mean, std: of the pixels scaled to 0..1; None: ImageNet's.
+        augmentation: with `augment`, options of `timm.data.create_transform` for training images beside crops and flips,
+            such as `{auto_augment: rand-m7-mstd0.5-inc1, re_prob: 0.4}`.
+        repeats: repeated augmentation: each image of an epoch so many times, and as many images fewer.
+        class_map: a text file with the names of the classes, one a line, in the order of the network's scores; None: those
+            of the folders, in alphabetical order.
+        test_only: all images are test images, for scoring a network that was trained elsewhere.
+        options: of `ClassificationData`.
+    """
+
+    dataset: ClassVar[str] = "image-folder"
 
     def __init__(
         self,
-        dataset: Literal["fashion-mnist", "image-folder"] = "fashion-mnist",
         root: Path | None = None,
+        *,
         held_out: float = 0.1,
-        batch_size: int = 64,
         image_size: int = 224,
         test_size: int | None = None,
         crop_pct: float = 0.875,
         crop_mode: Literal["center", "squash", "border"] = "center",
         interpolation: Literal["bilinear", "bicubic", "random"] = "bilinear",
-        mean: tuple[float, float, float] | None = None,
-        std: tuple[float, float, float] | None = None,
-        augment: bool = True,
+        mean: Triple | None = None,
+        std: Triple | None = None,
         augmentation: dict[str, Any] | None = None,
         repeats: int = 1,
-        max_shift: int = 0,
         class_map: Path | None = None,
         test_only: bool = False,
-        workers: int = 0,
-        seed: int | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("image_size", image_size, 1),
-            ("test_size", test_size or 1, 1),
-            ("repeats", repeats, 1),
-            ("workers", workers, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name}: expected an int >= {least}, got {value}")
-        if dataset == "fashion-mnist" and repeats > 1:
-            raise ValueError(f"repeats: expected 1 with dataset='fashion-mnist', got {repeats}")
-        self.dataset, self.root, self.held_out, self.batch_size = dataset, root, held_out, batch_size
-        self.image_size = image_size
-        self.test_size, self.crop_pct, self.crop_mode = test_size or image_size, crop_pct, crop_mode
-        self.interpolation, self.mean, self.std = interpolation, mean, std
-        self.augment, self.augmentation, self.repeats = augment, augmentation, repeats
-        self.max_shift, self.class_map, self.test_only = max_shift, class_map, test_only
-        self.workers, self.seed = workers, seed
-        self._splits: Splits | None = None
-        self._channels = 3  # of the images of a folder
+        super().__init__(**options)
+        check_ints(1, image_size=image_size, test_size=test_size or 1, repeats=repeats)
+        self.root, self.class_map = root and Path(root), class_map and Path(class_map)
+        self.held_out, self.test_only, self.repeats = held_out, test_only, repeats
+        self.image_size, self.test_size = image_size, test_size or image_size
+        self.crop_pct, self.crop_mode, self.interpolation = crop_pct, crop_mode, interpolation
+        self.augmentation = augmentation
+        self.statistics: dict[str, Any] = {
+            name: tuple(value) for name, value in (("mean", mean), ("std", std)) if value is not None
+        }
 
-    @property
-    def splits(self) -> Splits:
-        """The data set, read at first use."""
-        if self._splits is None:
-            if self.dataset == "fashion-mnist":
-                from ddfnet.data.classification.fashion_mnist import fashion_mnist
-
-                self._splits = fashion_mnist(
-                    self.root, augment=self.augment, max_shift=self.max_shift, seed=self.seed or 0
-                )
-            else:
-                self._splits = self._image_folder()
-        return self._splits
-
-    def take_channels(self, channels: int | None) -> None:
-        """Make images of `channels`, as a network wants them, before they are read; None leaves them as they are.
-
-        Raises:
-            ValueError: the data set cannot be read so.
-        """
-        if channels is None:
-            return
-        possible = (1,) if self.dataset == "fashion-mnist" else (1, 3)
-        if channels not in possible:
-            expected = " or ".join(map(str, possible))
-            raise ValueError(f"network_args.in_chans: expected {expected}, the channels of the images, got {channels}")
-        self._channels = channels
-        if self._splits is not None and self._splits.channels != channels:
-            self._splits = None
-
-    def _image_folder(self) -> Splits:
-        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # type: ignore[attr-defined]
-
+    def read(self) -> Splits:
         from ddfnet.data.classification.image_folder import Transforms, image_folder
-        from ddfnet.data.images import central_transform, training_transform
+        from ddfnet.data.images import training_transform
 
         if self.root is None:
             raise ValueError("root: expected a folder of images with dataset='image-folder', got None")
-        statistics: dict[str, Any] = {
-            name: value for name, value in (("mean", self.mean), ("std", self.std)) if value is not None
-        }
-        if self._channels == 1:  # one channel's, the mean of the three
-            for name, default in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD)):
-                values = statistics.get(name, default)
-                statistics[name] = (sum(values) / len(values),) * 3
-        settled: Any = "bilinear" if self.interpolation == "random" else self.interpolation
-
-        def central(size: int) -> Any:
-            return central_transform(
-                size, crop_pct=self.crop_pct, crop_mode=self.crop_mode, interpolation=settled, **statistics
-            )
-
-        train: Any = central(self.image_size)
+        train = self._central(self.image_size)
         if self.augment:
             train = training_transform(
-                self.image_size, self.augmentation, interpolation=self.interpolation, **statistics
+                self.image_size, self.augmentation, interpolation=self.interpolation, **self._statistics()
             )
-        transforms = Transforms(train, central(self.test_size), self.image_size, self.test_size)
         return image_folder(
             self.root,
-            transforms,
+            Transforms(train, self.transform, self.image_size, self.test_size),
             held_out=self.held_out,
             seed=self.seed or 0,
             class_map=self.class_map,
             test_only=self.test_only,
-            channels=self._channels,
+            channels=self.channels,
         )
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """The batches of the trainer's current epoch; the run reloads it every epoch."""
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        split = self.splits.train
-        split.set_epoch(epoch)
-        rank, world = self._place()
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "root": str(self.root)}
+
+    @property
+    def transform(self) -> Transform:
+        return self._central(self.test_size)
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        return {"size": self.test_size, **self._crop(), **self._statistics()}
+
+    def take_channels(self, channels: int) -> None:
+        if channels not in (1, 3):
+            raise ValueError(f"in_chans: expected 1 or 3, the channels that images can have, got {channels}")
+        if channels != self.channels:
+            self.channels = channels
+            self.__dict__.pop("splits", None)  # read for others
+
+    def _central(self, size: int) -> Transform:
+        from ddfnet.data.images import central_transform
+
+        return central_transform(size, **self._crop(), **self._statistics())
+
+    def _crop(self) -> dict[str, Any]:
+        settled = "bilinear" if self.interpolation == "random" else self.interpolation
+        return {"crop_pct": self.crop_pct, "crop_mode": self.crop_mode, "interpolation": settled}
+
+    def _statistics(self) -> dict[str, Triple]:
+        """Mean and standard deviation of each channel; of grey images three times the mean of theirs."""
+        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # type: ignore[attr-defined]
+
+        found = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, **self.statistics}
+        if self.channels == 1:
+            found = {name: (sum(values) / len(values),) * 3 for name, values in found.items()}
+        return found
+
+    def training_batches(self, epoch: int, rank: int, world: int) -> dict[str, Any]:
         order = training_order(
-            len(split),
+            len(self.splits.train),
             self.batch_size,
             seed=self.seed or 0,
             epoch=epoch,
@@ -166,20 +197,16 @@ class ClassificationData(lightning.LightningDataModule):
             world=world,
             repeats=self.repeats,
         )
-        return loader(split, self.workers, batch_size=self.batch_size, sampler=order)
+        return {"batch_size": self.batch_size, "sampler": order}
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        return self._scoring(self.splits.val)
 
-    def test_dataloader(self) -> DataLoader[Any]:
-        return self._scoring(self.splits.test)
+def _grey_28(image: Image.Image) -> Tensor:
+    """Return an image as Fashion-MNIST's are: grey, 28 x 28 pixels, normalised."""
+    from torchvision.transforms.v2.functional import pil_to_tensor
 
-    def _scoring(self, split: Split) -> DataLoader[Any]:
-        rank, world = self._place()
-        return loader(
-            split, self.workers, batch_sampler=scoring_batches(len(split), self.batch_size, rank=rank, world=world)
-        )
+    from ddfnet.data.classification.fashion_mnist import MEAN, STD
 
-    def _place(self) -> tuple[int, int]:
-        """This process's number and how many there are."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+    grey = image.convert("L")
+    if grey.size != (28, 28):
+        grey = grey.resize((28, 28), Image.Resampling.BILINEAR)
+    return (pil_to_tensor(grey).to(torch.float32) / 255 - MEAN) / STD

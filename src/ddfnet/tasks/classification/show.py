@@ -11,10 +11,12 @@ from PIL import Image
 from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
+from ddfnet.data.classification.fashion_mnist import MEAN, STD
 from ddfnet.data.decode import read_rgb
 from ddfnet.nn.ddf import DDF
-from ddfnet.tasks.run.checkpoints import load_checkpoint
-from ddfnet.tasks.run.folder import RunFolder
+from ddfnet.tasks.classification.data import FashionMnistData, ImageFolderData
+from ddfnet.tasks.classification.task import Classification
+from ddfnet.tasks.run.loading import channels_of, load_run
 
 
 @dataclass(frozen=True)
@@ -175,38 +177,22 @@ def _of_timm(network: Any, name: str, weights: str) -> Subject:
 
 
 def _of_run(path: Path) -> Subject:
-    """The network of a run's best epoch, built from its options and checkpoint alone."""
-    import yaml
-
-    from ddfnet.data.classification.fashion_mnist import MEAN, STD
-    from ddfnet.models.classification.resnet import create_model
-
-    folder = RunFolder(path)
-    if not folder.config.is_file():
-        raise FileNotFoundError(f"{path}: no run here (expected {folder.config.name} in it)")
-    config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    if config["model"]["class_path"] != "ddfnet.tasks.classification.Classification":
-        raise ValueError(f"{path}: expected a run of classification, got one of {config['model']['class_path']}")
-    checkpoint = load_checkpoint(folder.best)
-    options, data = config["model"]["init_args"], config["data"]["init_args"]
-    prefix = "network."
-    state = {
-        key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)
-    }
-    channels = next(value.shape[1] for value in state.values() if value.dim() == 4)  # of the first convolution
-    arguments = {"num_classes": len(checkpoint["classes"]), "in_chans": channels, **(options.get("network_args") or {})}
-    network: Any = create_model(options["network"], **arguments)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{folder.best}: weights of another network: {str(error).splitlines()[1].strip()}") from None
-    mean, std = network.pretrained_cfg["mean"][:channels], network.pretrained_cfg["std"][:channels]
-    size = data.get("image_size") or network.pretrained_cfg["input_size"][-1]
-    if data["dataset"] == "fashion-mnist":
+    """Return the network of a run's best epoch."""
+    run = load_run(path)
+    task, data = run.task, run.data
+    if not isinstance(task, Classification) or not isinstance(data, FashionMnistData | ImageFolderData):
+        raise ValueError(f"{path}: expected a run of classification, got one of {type(task).__name__}")
+    network: Any = task.network
+    channels = channels_of(network.state_dict())
+    mean: Sequence[float]
+    std: Sequence[float]
+    if isinstance(data, FashionMnistData):
         mean, std, size = (MEAN,), (STD,), 28
-    elif data.get("mean") and data.get("std"):
-        mean, std = data["mean"], data["std"]
-    return Subject(network.eval(), options["network"], f"trained weights of {path.name}", channels, size, mean, std)
+    else:
+        defaults = network.pretrained_cfg
+        mean, std = (data.statistics.get(name, defaults[name][:channels]) for name in ("mean", "std"))
+        size = data.image_size
+    return Subject(network, task.name, f"trained weights of {path.name}", channels, size, mean, std)
 
 
 def _seen(network: nn.Module, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,37 +1,33 @@
 """Image classification: a timm network, timm's optimisers and schedules, any data set of `ddfnet.data`."""
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as lightning
 import timm
 import torch
-import torch.distributed as distributed
 import torch.nn.functional as F
 from pytorch_lightning.callbacks import EMAWeightAveraging
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from timm.data.mixup import Mixup
 from timm.loss import BinaryCrossEntropy  # type: ignore[attr-defined]
 from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 from timm.scheduler import create_scheduler_v2  # type: ignore[attr-defined]
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy
 
+import ddfnet.models  # noqa: F401 - registers the networks with timm
 from ddfnet.data.splits import Batch, Split
-from ddfnet.models import complexity  # importing the models registers them with timm
-from ddfnet.tasks.classification.data import ClassificationData
+from ddfnet.tasks.data import TaskData
 from ddfnet.tasks.pictures import draw_spatial_filters
+from ddfnet.tasks.task import Task
 from ddfnet.tasks.unreadable import note
 
-__all__ = ["Classification", "ClassificationData"]
 
-LOOK = 50  # batches from one look at whether the loss is finite to the next
-
-
-class Classification(lightning.LightningModule):
-    """Trains a network of `timm.create_model` under a cosine schedule with warm-up.
+class Classification(Task):
+    """Train a network of `timm.create_model` under a cosine schedule with warm-up.
 
     Top-5 is scored beside top-1 where there are more than ten classes. Images that cannot be read are told, and listed in
     the summary of the run.
@@ -59,12 +55,12 @@ class Classification(lightning.LightningModule):
         compile: runs the network under `torch.compile`.
     """
 
-    network: nn.Module
-    monitor = ("val_accuracy", "max")  # what the best epoch is chosen by
+    monitor = ("val_accuracy", "max")
 
     def __init__(
         self,
         network: str = "ddf_resnet_mini",
+        *,
         network_args: dict[str, Any] | None = None,
         num_classes: int | None = None,
         loss: Literal["cross-entropy", "bce"] = "cross-entropy",
@@ -97,50 +93,49 @@ class Classification(lightning.LightningModule):
             raise ValueError(f"bce_threshold: expected none with loss={loss!r}, got {bce_threshold}")
         if lr_batch is not None and lr_batch < 1:
             raise ValueError(f"lr_batch: expected an int >= 1, got {lr_batch}")
-        self.unreadable: set[str] = set()  # names of images
         self._averaging: EMAWeightAveraging | None = None
-        self._lost_at = torch.tensor(math.inf)  # first step of this epoch whose loss was not finite
 
-    def build(self, data: ClassificationData) -> None:
-        """Builds the network for the classes and channels of `data` (once)."""
-        if hasattr(self, "network"):
-            return
-        name, network_args = self.hparams["network"], dict(self.hparams["network_args"] or {})
-        data.take_channels(network_args.pop("in_chans", None))
-        splits = data.splits
+    def create_network(self, classes: Sequence[str], channels: int) -> nn.Module:
+        name, wanted = self.hparams["network"], self.hparams["num_classes"]
         if not timm.is_model(name):
             raise ValueError(f"network: timm and ddfnet know no network named {name!r}")
-        classes, wanted = len(splits.classes), self.hparams["num_classes"]
-        if wanted not in (None, classes):
-            raise ValueError(f"num_classes: expected {classes}, the classes of the data, got {wanted}")
-        network = timm.create_model(
-            name,
-            num_classes=classes,
-            in_chans=splits.channels,
-            **network_args,
-        )
-        self.adopt(network, data)
+        options = self.hparams["network_args"] or {}
+        wanted = options.get("num_classes", wanted)
+        if wanted not in (None, len(classes)):
+            raise ValueError(f"num_classes: expected {len(classes)}, the classes of the data, got {wanted}")
+        arguments = {"in_chans": channels, **options, "num_classes": len(classes)}
+        network: nn.Module = timm.create_model(name, **arguments)
+        return network
 
-    def adopt(self, network: nn.Module, data: ClassificationData) -> None:
-        """Takes a network that is built, and has weights; ValueError where it scores other classes than those of `data`."""
-        splits, classes = data.splits, len(data.splits.classes)
-        if getattr(network, "num_classes", classes) != classes:
+    def check(self, data: TaskData) -> None:
+        channels = (self.hparams["network_args"] or {}).get("in_chans")
+        if channels is not None:
+            data.take_channels(channels)
+
+    def adopt(self, network: nn.Module, classes: Sequence[str]) -> None:
+        scored = getattr(network, "num_classes", len(classes))
+        if scored != len(classes):
             raise ValueError(
-                f"data: expected {network.num_classes} classes, those of the network, got {classes}; "
+                f"data: expected {scored} classes, those of the network, got {len(classes)}; "
                 "data.class_map orders and names them where there are fewer folders"
             )
-        self.network = network
-        if self.hparams["channels_last"]:
-            self.network = self.network.to(memory_format=torch.channels_last)
-        self.classes = splits.classes
+        super().adopt(network, classes)
+        # The function is compiled and not the module, whose weights would get other names.
+        self.run_network = torch.compile(self.network.forward) if self.hparams["compile"] else self.network.__call__
+
+    @classmethod
+    def without_start(cls, options: dict[str, Any]) -> dict[str, Any]:
+        arguments = {k: v for k, v in (options.get("network_args") or {}).items() if not k.startswith("pretrained")}
+        return {**options, "network_args": arguments}
+
+    def create_metrics(self) -> None:
+        classes = len(self.classes)
         self.train_loss, self.mixup = self._losses(classes)
         self.val_accuracy = MulticlassAccuracy(num_classes=classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes=classes, average="micro")
         if classes > 10:
             self.val_top5 = MulticlassAccuracy(num_classes=classes, average="micro", top_k=5)
             self.test_top5 = MulticlassAccuracy(num_classes=classes, average="micro", top_k=5)
-        # The function is compiled and not the module, whose weights would get other names.
-        self.run_network = torch.compile(self.network.forward) if self.hparams["compile"] else self.network.__call__
 
     def _losses(self, classes: int) -> tuple[nn.Module, Mixup | None]:
         """The loss of training, and what mixes its images, which smooths labels itself."""
@@ -165,35 +160,15 @@ class Classification(lightning.LightningModule):
         return [] if self._averaging is None else [self._averaging]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["classes"] = list(self.classes)
-        if self.unreadable:
-            checkpoint["unreadable"] = sorted(self.unreadable)
+        super().on_save_checkpoint(checkpoint)
         if self._averaging is not None and "current_model_state" not in checkpoint:  # one of weights alone
             self._averaging.on_save_checkpoint(self.trainer, self, checkpoint)
             del checkpoint["current_model_state"], checkpoint["averaging_state"]
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.unreadable = set(checkpoint.get("unreadable", ()))
+    def counted(self, data: TaskData) -> tuple[nn.Module, Sequence[int], str]:
+        return self.network, _first_readable(data.splits.val, 1).shape, ""
 
-    def configure_model(self) -> None:
-        self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
-
-    def describe(self, data: ClassificationData) -> dict[str, Any]:
-        """What the summary of a run says of the network and its data."""
-        images = _first_readable(data.splits.val, 1)
-        cost = complexity(self.network, images.shape)
-        sizes = {name: len(getattr(data.splits, name)) for name in ("train", "val", "test")}
-        return {
-            "network": self.hparams["network"],
-            "data": {"dataset": data.dataset, "root": data.root and str(data.root), "images": sizes},
-            "parameters": cost.parameters,
-            "flops": cost.flops,
-            "multiply_adds": cost.multiply_adds,
-            "input_shape": list(images.shape),
-            **({"unreadable": sorted(self.unreadable)} if self.unreadable else {}),
-        }
-
-    def draw(self, data: ClassificationData, folder: Path) -> dict[str, Path]:
+    def draw(self, data: TaskData, folder: Path) -> dict[str, Path]:
         """Draws what the network learned: an input beside its per-pixel spatial filters, where it has such."""
         images = _first_readable(data.splits.test, 4)
         path = folder / "filters.png"
@@ -215,26 +190,11 @@ class Classification(lightning.LightningModule):
                 raise ValueError(f"batch_size: expected an even number with mixup or cutmix, got {len(labels)}")
             images, targets = self.mixup(images, labels)
         loss: Tensor = self.train_loss(self(images), targets)
-        self._check_finite(loss, batch_idx)
+        self.check_finite(loss, batch_idx)
         self.log(
             "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(labels), sync_dist=True
         )
         return loss
-
-    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
-        """ValueError, in all processes alike, where the loss of one was not finite.
-
-        Looked at every 50 batches and after the last one: a look waits for the device. No checkpoint lies between.
-        """
-        at = torch.where(torch.isfinite(loss.detach()), math.inf, float(self.global_step))
-        self._lost_at = at if batch_idx == 0 else torch.minimum(self._lost_at, at)
-        if batch_idx % LOOK and not self.trainer.is_last_batch:
-            return
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(self._lost_at, distributed.ReduceOp.MIN)
-        step = self._lost_at.item()
-        if math.isfinite(step):
-            raise ValueError(f"lr: the loss is no longer finite at step {step:.0f}; try a lower one")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._score(batch, "val")
@@ -258,21 +218,9 @@ class Classification(lightning.LightningModule):
                 metric.update(scores, labels)
             self.log(f"{part}_{name}", metric, prog_bar=part == "val" and name == "accuracy", batch_size=len(labels))
 
-    def on_train_epoch_end(self) -> None:
-        self._gather_unreadable()
-
-    def on_test_epoch_end(self) -> None:
-        self._gather_unreadable()
-
-    def _gather_unreadable(self) -> None:
-        if distributed.is_available() and distributed.is_initialized():
-            found: list[Any] = [None] * distributed.get_world_size()
-            distributed.all_gather_object(found, self.unreadable)
-            self.unreadable = set().union(*found)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def create_optimizer(self) -> Optimizer:
         options = self.hparams
-        optimizer = create_optimizer_v2(
+        optimizer: Optimizer = create_optimizer_v2(
             self.network,
             opt=options["optimizer"],
             lr=self._lr(),
@@ -280,8 +228,10 @@ class Classification(lightning.LightningModule):
             weight_decay=options["weight_decay"],
             **(options["optimizer_args"] or {}),
         )
-        epochs = self.trainer.max_epochs or 1
-        updates = int(self.trainer.estimated_stepping_batches) // epochs
+        return optimizer
+
+    def create_schedule(self, optimizer: Optimizer) -> Scheduler:
+        options, epochs = self.hparams, self.trainer.max_epochs or 1
         scheduler, _ = create_scheduler_v2(
             optimizer,
             sched="cosine",
@@ -292,16 +242,16 @@ class Classification(lightning.LightningModule):
             min_lr=options["min_lr"],
             cooldown_epochs=0,
             step_on_epochs=False,
-            updates_per_epoch=updates,
+            updates_per_epoch=int(self.trainer.estimated_stepping_batches) // epochs,
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduler
 
     def _lr(self) -> float:
         """The highest learning rate, for the joined batch of this run."""
         lr: float = self.hparams["lr"]
         if self.hparams["lr_batch"] is None:
             return lr
-        data: ClassificationData = self.trainer.datamodule  # type: ignore[attr-defined]
+        data: TaskData = self.trainer.datamodule  # type: ignore[attr-defined]
         joined = data.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
         return lr * joined / self.hparams["lr_batch"]
 

@@ -3,23 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import pytorch_lightning as lightning
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, SequentialSampler
 
 from ddfnet.data.depth.generated import GeneratedScenes
 from ddfnet.data.depth.nyu import NYUDepth
 from ddfnet.data.depth.photographs import Motorcycle, RGBDFolder, RGBDImage, RGBDImages, cropped
-from ddfnet.data.samplers import training_order
+from ddfnet.tasks.data import TaskData, check_ints
 from ddfnet.tasks.depth.metrics import reported
-from ddfnet.tasks.loading import loader
 
-Dataset = Literal["nyu", "scenes", "motorcycle", "folder"]
 SCENE_SEEDS = {"train": 0, "val": 1}
 SCENE_SIZE = 256
 STRIP, STRIP_GAP = 96, 32  # columns at the right of the Motorcycle's training part that validate, and of neither
@@ -161,6 +157,8 @@ class ScoredSplit:
         return len(self.images)
 
     def __getitems__(self, indices: list[int]) -> DepthBatch:
+        if not indices:  # a process may have fewer images to score than batches
+            return DepthBatch(torch.empty(0, 3, 16, 16), torch.empty(0, 1, 16, 16))
         pairs = [self.tensors(index) for index in indices]
         return DepthBatch(*(torch.stack(tensors) for tensors in zip(*pairs, strict=True)))
 
@@ -229,37 +227,24 @@ class MotorcycleColumns(RGBDImages):
         return self._image
 
 
-class JointUpsamplingData(lightning.LightningDataModule):
+class DepthData(TaskData):
     """Batches of photographs with depth maps; an epoch's crops follow from the seed and the epoch's number alone.
 
     Args:
-        dataset: "nyu": NYU Depth v2's labelled images, 1,000 to train and 449 to test, as in Table 7; none validates: 16 of
-            training are scored so that a curve shows, and nothing is to be chosen by them.
-            "scenes": generated scenes and the left of the Motorcycle's training part to train; others of the scenes and the
-            right of that part to validate; tested on the Motorcycle's test part.
-            "motorcycle": the same without scenes.
-            "folder": the pairs of `root`/train, `root`/val and `root`/test (see `ddfnet.data.depth.photographs.RGBDFolder`).
-        root: of "nyu" the file nyu_depth_v2_labeled.mat, of "folder" the folder.
+        batch_size: crops for each step and device; whole images are scored one at a time.
+        workers, seed: of `ddfnet.tasks.data.TaskData`.
         crop: side of training crops, in pixels.
-        crops: of each scene in an epoch; of each image of "nyu" and "folder".
-        scenes: how many are generated to train, drawn in the first epoch and kept in memory.
-        val_scenes: alike, to validate.
-        motorcycle_crops: of the Motorcycle in an epoch.
+        crops: of each training image in an epoch.
         picks, turn, invert, colour, widen: of `Augmentation`.
-        batch_size: crops a step; whole images are scored one at a time.
-        workers: processes that load batches; 0 loads them in the training process.
-        seed: of order, crops and augmentation; None takes that of the run. The scenes are the same for all seeds.
     """
+
+    splits: DepthSplits
 
     def __init__(
         self,
-        dataset: Dataset = "scenes",
-        root: Path | None = None,
+        *,
         crop: int = 256,
         crops: int = 1,
-        scenes: int = 300,
-        val_scenes: int = 16,
-        motorcycle_crops: int = 50,
         picks: int = 1,
         turn: bool = False,
         invert: bool = False,
@@ -269,87 +254,124 @@ class JointUpsamplingData(lightning.LightningDataModule):
         workers: int = 0,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        for name, value, least in (
-            ("crop", crop, 1),
-            ("crops", crops, 1),
-            ("scenes", scenes, 1),
-            ("val_scenes", val_scenes, 1),
-            ("motorcycle_crops", motorcycle_crops, 0),
-            ("picks", picks, 1),
-            ("batch_size", batch_size, 1),
-            ("workers", workers, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name}: expected an int >= {least}, got {value}")
+        super().__init__(batch_size=batch_size, workers=workers, seed=seed)
+        check_ints(1, crop=crop, crops=crops, picks=picks)
         if colour < 0:
             raise ValueError(f"colour: expected a number >= 0, got {colour}")
-        self.dataset, self.root, self.batch_size, self.workers, self.seed = dataset, root, batch_size, workers, seed
-        self.crops, self.scenes, self.val_scenes, self.motorcycle_crops = crops, scenes, val_scenes, motorcycle_crops
+        self.crops = crops
         self.augmentation = Augmentation(crop, picks=picks, turn=turn, invert=invert, colour=colour, widen=widen)
-        self._splits: DepthSplits | None = None
+
+    def describe(self) -> dict[str, Any]:
+        counts = super().describe()
+        counts["images"]["train"] = len(self.splits.train.images)
+        return {**counts, "crops": len(self.splits.train)}
 
     @property
-    def splits(self) -> DepthSplits:
-        """The data set, found and checked at first use."""
-        if self._splits is None:
-            self._splits = self._scenes() if self.dataset in ("scenes", "motorcycle") else self._photographs()
-        return self._splits
+    def scoring_batch_size(self) -> int:
+        return 1
 
-    def _scenes(self) -> DepthSplits:
+    def training_split(self, images: RGBDImages, crops: Sequence[int], *, keep: bool) -> TrainingSplit:
+        """Return the crops of `images`, so many of each; `keep` holds the images in memory."""
+        return TrainingSplit(images, crops, self.augmentation, keep=keep, seed=self.seed or 0)
+
+
+class MotorcycleData(DepthData):
+    """One photograph that ships: columns of the Motorcycle train and validate, its right part tests.
+
+    Args:
+        motorcycle_crops: of the Motorcycle in an epoch.
+        options: of `DepthData`.
+    """
+
+    dataset: ClassVar[str] = "motorcycle"
+
+    def __init__(self, *, motorcycle_crops: int = 50, **options: Any) -> None:
+        super().__init__(**options)
+        check_ints(0, motorcycle_crops=motorcycle_crops)
+        self.motorcycle_crops = motorcycle_crops
+
+    def read(self) -> DepthSplits:
         width = Motorcycle("train")[0].depth.shape[1]
-        left = MotorcycleColumns(slice(0, width - STRIP - STRIP_GAP))
-        right = MotorcycleColumns(slice(width - STRIP, None))
-        train, val = JoinedImages(left), JoinedImages(right)
-        crops = [self.motorcycle_crops]
-        if self.dataset == "scenes":
-            drawn = {
-                name: GeneratedScenes(count, seed=SCENE_SEEDS[name], size=SCENE_SIZE)
-                for name, count in (("train", self.scenes), ("val", self.val_scenes))
-            }
-            train, val = JoinedImages(left, drawn["train"]), JoinedImages(right, drawn["val"])
-            crops += [self.crops] * self.scenes
+        train: RGBDImages = MotorcycleColumns(slice(0, width - STRIP - STRIP_GAP))
+        val: RGBDImages = MotorcycleColumns(slice(width - STRIP, None))
+        scenes, val_scenes = self.generated("train"), self.generated("val")
         return DepthSplits(
-            TrainingSplit(train, crops, self.augmentation, keep=True, seed=self.seed or 0),
-            ScoredSplit(val, relative=True),
+            self.training_split(
+                JoinedImages(train, *scenes),
+                [self.motorcycle_crops] + [self.crops] * sum(map(len, scenes)),
+                keep=True,
+            ),
+            ScoredSplit(JoinedImages(val, *val_scenes), relative=True),
             ScoredSplit(Motorcycle("test")),
             held_out=True,
         )
 
-    def _photographs(self) -> DepthSplits:
+    def generated(self, part: str) -> list[GeneratedScenes]:
+        """Return the generated scenes of a part: none."""
+        return []
+
+
+class ScenesData(MotorcycleData):
+    """Generated scenes beside the Motorcycle, to train and to validate; tested on the Motorcycle's right part.
+
+    Args:
+        scenes: how many are generated to train, drawn in the first epoch and kept in memory; the same for all seeds.
+        val_scenes: alike, to validate.
+        options: of `MotorcycleData`.
+    """
+
+    dataset: ClassVar[str] = "scenes"
+
+    def __init__(self, *, scenes: int = 300, val_scenes: int = 16, **options: Any) -> None:
+        super().__init__(**options)
+        check_ints(1, scenes=scenes, val_scenes=val_scenes)
+        self.scenes = {"train": scenes, "val": val_scenes}
+
+    def generated(self, part: str) -> list[GeneratedScenes]:
+        return [GeneratedScenes(self.scenes[part], seed=SCENE_SEEDS[part], size=SCENE_SIZE)]
+
+
+class NYUData(DepthData):
+    """NYU Depth v2's labelled images, 1,000 to train and 449 to test, as in Table 7.
+
+    None validates: 16 training images are scored so that a curve shows, and nothing is to be chosen by them.
+
+    Args:
+        root: the file nyu_depth_v2_labeled.mat.
+        options: of `DepthData`.
+    """
+
+    dataset: ClassVar[str] = "nyu"
+
+    def __init__(self, root: Path | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.root = root and Path(root)
+
+    def read(self) -> DepthSplits:
         if self.root is None:
-            wanted = (
-                "the file nyu_depth_v2_labeled.mat" if self.dataset == "nyu" else "a folder with train, val and test"
-            )
-            raise ValueError(f"root: expected {wanted} with dataset={self.dataset!r}, got none")
-        train: RGBDImages
-        val: RGBDImages
-        test: RGBDImages
-        if self.dataset == "nyu":
-            train, test = NYUDepth(self.root, "train"), NYUDepth(self.root, "test")
-            val = FirstImages(train, SHOWN)
-        else:
-            train, val, test = (RGBDFolder(self.root / name) for name in ("train", "val", "test"))
-        return DepthSplits(
-            TrainingSplit(train, [self.crops] * len(train), self.augmentation, keep=False, seed=self.seed or 0),
-            ScoredSplit(val),
-            ScoredSplit(test),
-            held_out=self.dataset != "nyu",
-        )
+            raise ValueError("root: expected the file nyu_depth_v2_labeled.mat with dataset='nyu', got none")
+        train, test = NYUDepth(self.root, "train"), NYUDepth(self.root, "test")
+        crops = self.training_split(train, [self.crops] * len(train), keep=False)
+        return DepthSplits(crops, ScoredSplit(FirstImages(train, SHOWN)), ScoredSplit(test), held_out=False)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """The batches of the trainer's current epoch; the run reloads it every epoch."""
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        split = self.splits.train
-        split.set_epoch(epoch)
-        order = training_order(len(split), self.batch_size, seed=self.seed or 0, epoch=epoch)
-        return loader(split, self.workers, batch_size=self.batch_size, sampler=order)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        return self._scored(self.splits.val)
+class DepthFolderData(DepthData):
+    """The pairs of three folders, train, val and test; see `ddfnet.data.depth.photographs.RGBDFolder`.
 
-    def test_dataloader(self) -> DataLoader[Any]:
-        return self._scored(self.splits.test)
+    Args:
+        root: the folder of these.
+        options: of `DepthData`.
+    """
 
-    def _scored(self, split: ScoredSplit) -> DataLoader[Any]:
-        return loader(split, self.workers, batch_size=1, sampler=SequentialSampler(split))
+    dataset: ClassVar[str] = "folder"
+
+    def __init__(self, root: Path | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.root = root and Path(root)
+
+    def read(self) -> DepthSplits:
+        if self.root is None:
+            raise ValueError("root: expected a folder with train, val and test with dataset='folder', got none")
+        train, val, test = (RGBDFolder(self.root / name) for name in ("train", "val", "test"))
+        crops = self.training_split(train, [self.crops] * len(train), keep=False)
+        return DepthSplits(crops, ScoredSplit(val), ScoredSplit(test), held_out=True)

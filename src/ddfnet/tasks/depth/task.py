@@ -1,19 +1,18 @@
 """Depth upsampled under an RGB image: DDF-Up-Net or PAC-Net, trained and scored by a named protocol (Table 7)."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import pytorch_lightning as lightning
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
 from ddfnet.data.depth.protocols import Normalisation, low_resolution, protocol_of
-from ddfnet.models.complexity import complexity
 from ddfnet.models.depth.joint_upsampling import (
     GUIDE_CHANNELS,
     DDFUpNet,
@@ -26,17 +25,19 @@ from ddfnet.models.depth.joint_upsampling import (
 from ddfnet.nn.filter_norm import FilterNorm
 from ddfnet.nn.rivals.pac import PacConvTranspose2d
 from ddfnet.ops.fill_unknown import fill_unknown
-from ddfnet.tasks.depth.data import DepthBatch, JointUpsamplingData, ScoredSplit
+from ddfnet.tasks.data import TaskData
+from ddfnet.tasks.depth.data import DepthBatch, DepthData, ScoredSplit
 from ddfnet.tasks.depth.metrics import DepthErrors, depth_errors
 from ddfnet.tasks.depth.pictures import draw_depth
 from ddfnet.tasks.run.checkpoints import load_checkpoint
+from ddfnet.tasks.task import Task, gathered
 
 NETWORKS: dict[str, type[JointUpsampler]] = {"ddf_up_net": DDFUpNet, "pac": PacJointUpsample}
 PICTURES = 4  # test images drawn
 
 
-class JointUpsampling(lightning.LightningModule):
-    """Trains a network that upsamples depth; the defaults are the protocol of Table 7.
+class DepthUpsampling(Task):
+    """Train a network that upsamples depth; the defaults are the protocol of Table 7.
 
     Scores are those of `ddfnet.tasks.depth.metrics.depth_errors`, in the unit of the split, means over images.
 
@@ -66,6 +67,7 @@ class JointUpsampling(lightning.LightningModule):
     def __init__(
         self,
         network: Literal["ddf_up_net", "pac"] = "ddf_up_net",
+        *,
         scale_factor: int = 8,
         network_args: dict[str, Any] | None = None,
         protocol: Literal["pac", "bicubic"] = "pac",
@@ -87,68 +89,48 @@ class JointUpsampling(lightning.LightningModule):
         self.monitor = ("val_rmse", "min") if choose == "best" else ("epoch", "max")
         self.name = f"{network}-x{scale_factor}"
         self._loss = F.mse_loss if loss == "mse" else F.l1_loss
+        self._errors: list[DepthErrors] = []  # of the images that this process scored in the epoch
 
-    def build(self, data: JointUpsamplingData) -> None:
-        """Builds the network and checks it against the data (once)."""
-        if hasattr(self, "network"):
-            return
-        options, factor = self.hparams, self.hparams["scale_factor"]
-        if options["choose"] == "best" and not data.splits.held_out:
+    def build(self, data: TaskData) -> None:
+        super().build(data)
+        factor = self.hparams["scale_factor"]
+        if isinstance(data, DepthData) and data.augmentation.crop % factor:
+            raise ValueError(f"crop: expected a multiple of scale_factor, {factor}, got {data.augmentation.crop}")
+
+    def check(self, data: TaskData) -> None:
+        if self.hparams["choose"] == "best" and not data.splits.held_out:
             raise ValueError("choose: expected 'last' where images that validate are trained on, got 'best'")
+
+    def create_network(self, classes: Sequence[str], channels: int) -> nn.Module:
+        options = self.hparams
+        samples = "pac" if options["protocol"] == "pac" else "middle"
+        arguments = {"samples": samples, **(options["network_args"] or {})}
         try:
-            samples = "pac" if options["protocol"] == "pac" else "middle"
-            network = NETWORKS[options["network"]](factor, **{"samples": samples, **(options["network_args"] or {})})
+            network = NETWORKS[options["network"]](options["scale_factor"], **arguments)
         except TypeError as error:
             raise ValueError(f"network_args: {error}") from None
-        if data.augmentation.crop % factor:
-            raise ValueError(f"crop: expected a multiple of scale_factor, {factor}, got {data.augmentation.crop}")
         if options["init"] == "he":
             initialise(network)
-        if options["channels_last"]:
-            network = network.to(memory_format=torch.channels_last)
-        self.network = network
-        self.scores = nn.ModuleDict(
-            {
-                f"{stage}_{name}": MeanMetric(nan_strategy="ignore")
-                for stage in ("val", "test")
-                for name in DepthErrors._fields
-            }
-        )
+        return network
 
-    def configure_model(self) -> None:
-        self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
+    @classmethod
+    def without_start(cls, options: dict[str, Any]) -> dict[str, Any]:
+        return {**options, "start": None}
 
     def on_fit_start(self) -> None:
-        if self.hparams["start"] is not None and self.trainer.ckpt_path is None:  # nor is a resumed run begun anew
+        if self.hparams["start"] is not None and self.trainer.ckpt_path is None:  # a resumed run has weights
             begin_with(self.network, self.hparams["start"])
 
-    def describe(self, data: JointUpsamplingData) -> dict[str, Any]:
-        """What the summary of a run says of the network and its data. FLOPs are those of one validation image."""
-        (rgb, _) = data.splits.val.tensors(0)
-        shape = (1, *rgb.shape)
-        cost = complexity(_FromImage(self.network), shape)
-        return {
-            "network": self.name,
-            "data": {
-                "dataset": data.dataset,
-                "images": {
-                    "train": len(data.splits.train.images),
-                    "val": len(data.splits.val),
-                    "test": len(data.splits.test),
-                },
-                "crops": len(data.splits.train),
-            },
-            "protocol": self.hparams["protocol"],
-            "unit_of_validation": data.splits.val.unit,
-            "unit": data.splits.test.unit,
-            "parameters": cost.parameters,
-            "flops": cost.flops,
-            "multiply_adds": cost.multiply_adds,
-            "counted": f"{shape[2]} x {shape[3]} pixels",
-            "input_shape": list(shape),
-        }
+    def describe(self, data: TaskData) -> dict[str, Any]:
+        units = {"unit_of_validation": data.splits.val.unit, "unit": data.splits.test.unit}
+        return {**super().describe(data), "protocol": self.hparams["protocol"], **units}
 
-    def draw(self, data: JointUpsamplingData, folder: Path) -> dict[str, Path]:
+    def counted(self, data: TaskData) -> tuple[nn.Module, Sequence[int], str]:
+        rgb, _ = data.splits.val.tensors(0)
+        shape = (1, *rgb.shape)
+        return _FromImage(self.network), shape, f"{shape[2]} x {shape[3]} pixels"
+
+    def draw(self, data: TaskData, folder: Path) -> dict[str, Path]:
         """Draws test images: RGB, the low resolution, bicubic, ours and its error. Writes the weights of a DDFUpNet."""
         split: ScoredSplit = data.splits.test
         path = folder / "depth.png"
@@ -165,12 +147,8 @@ class JointUpsampling(lightning.LightningModule):
 
     def predict(self, low: Tensor, rgb: Tensor) -> Tensor:
         """Upsamples low (B, 1, h, w), in any unit and NaN where unknown, under rgb; on the CPU, in the mode of eval."""
-        training = self.network.training
-        self.network.eval()
-        with torch.no_grad():
-            depth = self(low.to(self.device), rgb.to(self.device)).cpu()
-        self.network.train(training)
-        return depth
+        with self.inference():
+            return self(low.to(self.device), rgb.to(self.device)).cpu()
 
     def low_resolution(self, depth: Tensor) -> Tensor:
         """The low resolution of depth (B, 1, H, W), NaN where unknown, by the protocol."""
@@ -194,9 +172,8 @@ class JointUpsampling(lightning.LightningModule):
         found = self.network(fill_unknown(low) if len(low) else low, rgb)
         known = depth.isfinite()
         loss = self._loss(found[known].float(), depth[known]) if known.any() else found.sum() * 0
-        if batch_idx % 50 == 0 and not torch.isfinite(loss):
-            raise ValueError(f"lr: the loss is no longer finite at step {self.global_step}; try a lower one")
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(rgb))
+        self.check_finite(loss, batch_idx)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(rgb), sync_dist=True)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -204,38 +181,53 @@ class JointUpsampling(lightning.LightningModule):
             nn.utils.clip_grad_norm_(self.network.parameters(), self.hparams["clip"])
 
     def validation_step(self, batch: DepthBatch, batch_idx: int) -> None:
-        self._score(batch, "val")
+        self._score(batch)
 
     def test_step(self, batch: DepthBatch, batch_idx: int) -> None:
-        self._score(batch, "test")
+        self._score(batch)
 
-    def _score(self, batch: DepthBatch, stage: Literal["val", "test"]) -> None:
+    def _score(self, batch: DepthBatch) -> None:
+        """Keep the errors of each image of a batch."""
+        if not len(batch.depth):
+            return
         found = self(self.low_resolution(batch.depth), batch.rgb)
         margin = protocol_of(self.hparams["protocol"]).border
-        for depth, truth in zip(found[:, 0], batch.depth[:, 0], strict=True):
-            for name, value in depth_errors(depth, truth, border=margin)._asdict().items():
-                score: Any = self.scores[f"{stage}_{name}"]
-                score.update(value)
-                if name == "edge_rmse" and math.isnan(value):
-                    continue
-                self.log(f"{stage}_{name}", score, prog_bar=name == "rmse", batch_size=1)
+        pairs = zip(found[:, 0], batch.depth[:, 0], strict=True)
+        self._errors += [depth_errors(depth, truth, border=margin) for depth, truth in pairs]
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def on_validation_epoch_start(self) -> None:
+        self._errors.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_errors("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._errors.clear()
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        self._log_errors("test")
+
+    def _log_errors(self, stage: str) -> None:
+        """Log the means over the images of all processes; an error that no image has is left out."""
+        errors = list(itertools.chain.from_iterable(gathered(self._errors)))
+        for name in DepthErrors._fields:
+            values = [getattr(error, name) for error in errors]
+            if name == "edge_rmse" and all(map(math.isnan, values)):
+                continue
+            mean = MeanMetric(nan_strategy="ignore")
+            for value in values:
+                mean.update(value)
+            mean.sync_on_compute = False  # every process has all errors
+            self.log(f"{stage}_{name}", mean.compute(), prog_bar=name == "rmse")
+
+    def create_optimizer(self) -> Optimizer:
         options = self.hparams
         kind = torch.optim.Adam if options["optimizer"] == "adam" else torch.optim.AdamW
-        optimizer = kind(self.network.parameters(), lr=options["lr"], weight_decay=options["weight_decay"])
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = LambdaLR(optimizer, lambda step: self._lr_factor(step, steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return kind(self.network.parameters(), lr=options["lr"], weight_decay=options["weight_decay"])
 
-    def _lr_factor(self, step: int, steps: int) -> float:
-        """Of the learning rate at a step of `steps`."""
-        options, warmup = self.hparams, self.hparams["warmup_steps"]
-        factor = min(1.0, (step + 1) / (warmup + 1))
-        if options["schedule"] == "cosine":
-            return factor * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-        epoch = step * (self.trainer.max_epochs or 1) // steps
-        return float(factor * 0.1 ** sum(epoch >= end for end in options["lr_steps"]))
+    def warm_up(self, step: int) -> float:
+        return min(1.0, (step + 1) / (self.hparams["warmup_steps"] + 1))
 
 
 @torch.no_grad()

@@ -1,25 +1,24 @@
 """Object detection: Faster R-CNN with the pyramid upsampling of your choice, on any data set in COCO's format (Table 6)."""
 
+import itertools
 import json
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Optimizer
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from ddfnet.atomic import write_text
 from ddfnet.data.detection.split import Batch, DetectionSplit
-from ddfnet.models.complexity import complexity
 from ddfnet.models.detection.faster_rcnn import fasterrcnn_resnet50_fpn_ddf_up
-from ddfnet.tasks.detection.data import DetectionData
+from ddfnet.tasks.data import TaskData
 from ddfnet.tasks.pictures import draw_detections
+from ddfnet.tasks.task import Task, gathered
 from ddfnet.tasks.unreadable import note
 
 # As COCO reports them: mean average precision over IoU 0.50 to 0.95, at 0.50 and 0.75, and of boxes of an area below 32^2,
@@ -36,10 +35,11 @@ NONE_SUCH = -1.0  # what COCO's scorer says where there is nothing to be found
 PICTURES = 6  # test images drawn
 ASPECT_RATIOS = [0.5, 1.0, 2.0]  # the detector's own
 SURE = 0.3  # least score of the detections drawn
+Found = tuple[int, dict[str, Tensor], dict[str, Tensor]]  # an image: its place in the split, detections, targets
 
 
-class Detection(lightning.LightningModule):
-    """Trains Faster R-CNN; the defaults are Table 6's protocol.
+class Detection(Task):
+    """Train Faster R-CNN; the defaults are Table 6's protocol.
 
     Images that cannot be read are told, and listed in the summary of the run.
 
@@ -64,12 +64,13 @@ class Detection(lightning.LightningModule):
         channels_last: runs the backbone and the pyramid in the channels_last memory format.
     """
 
-    network: nn.Module
     takes_batches = False  # but lists of images, each of its own size
+    look = 1  # a step takes so long that waiting for its loss does not matter
 
     def __init__(
         self,
         backbone: str = "resnet50",
+        *,
         upsample: str = "ddf",
         weights: str | None = None,
         weights_backbone: str | None = None,
@@ -95,24 +96,21 @@ class Detection(lightning.LightningModule):
             raise ValueError(f"aspect_ratios: expected {ASPECT_RATIOS} without anchor_sizes, got {aspect_ratios}")
         self.monitor = ("val_mAP", "max") if choose == "best" else ("epoch", "max")
         self.name = f"{backbone}-fpn-{upsample}"
-        self._results: list[dict[str, Any]] = []
-        self.unreadable: set[str] = set()  # names of images
+        self._found: list[Found] = []  # what this process found in the epoch
+        self._results: list[dict[str, Any]] = []  # of all test images
 
-    def build(self, data: DetectionData) -> None:
-        """Builds the detector for the classes of `data` (once)."""
-        if hasattr(self, "network"):
-            return
-        options, splits = self.hparams, data.splits
-        classes, wanted = len(splits.classes), options["num_classes"]
-        if wanted not in (None, classes):
-            raise ValueError(f"num_classes: expected {classes}, the classes of the data, got {wanted}")
-        if options["choose"] == "best" and splits.test is splits.val:
+    def check(self, data: TaskData) -> None:
+        if self.hparams["choose"] == "best" and data.splits.test is data.splits.val:
             raise ValueError("choose: expected 'last' where the validation images are the test images, got 'best'")
-        self.classes = splits.classes
-        self.network = fasterrcnn_resnet50_fpn_ddf_up(
+
+    def create_network(self, classes: Sequence[str], channels: int) -> nn.Module:
+        options, wanted = self.hparams, self.hparams["num_classes"]
+        if wanted not in (None, len(classes)):
+            raise ValueError(f"num_classes: expected {len(classes)}, the classes of the data, got {wanted}")
+        return fasterrcnn_resnet50_fpn_ddf_up(
             weights=options["weights"],
             weights_backbone=options["weights_backbone"],
-            num_classes=classes + 1,
+            num_classes=len(classes) + 1,
             upsample=options["upsample"],
             backbone=options["backbone"],
             min_size=options["min_size"],
@@ -120,9 +118,10 @@ class Detection(lightning.LightningModule):
             **self._anchors(),
             **(options["network_args"] or {}),
         )
-        if options["channels_last"]:
-            self.network = self.network.to(memory_format=torch.channels_last)
-        self.val_precision, self.test_precision = average_precision(), average_precision()
+
+    @classmethod
+    def without_start(cls, options: dict[str, Any]) -> dict[str, Any]:
+        return {**options, "weights": None, "weights_backbone": None}
 
     def _anchors(self) -> dict[str, AnchorGenerator]:
         sizes = self.hparams["anchor_sizes"]
@@ -131,40 +130,13 @@ class Detection(lightning.LightningModule):
         ratios = tuple(self.hparams["aspect_ratios"])
         return {"rpn_anchor_generator": AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * len(sizes))}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["classes"] = list(self.classes)
-        if self.unreadable:
-            checkpoint["unreadable"] = sorted(self.unreadable)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.unreadable = set(checkpoint.get("unreadable", ()))
-
-    def configure_model(self) -> None:
-        self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
-
-    def describe(self, data: DetectionData) -> dict[str, Any]:
-        """What the summary of a run says of the detector and its data. FLOPs are those of the backbone and its pyramid."""
+    def counted(self, data: TaskData) -> tuple[nn.Module, Sequence[int], str]:
         network: Any = self.network
         (image,) = _first_readable(data.splits.val, 1).images
         shape = network.transform([image.to(self.device)])[0].tensors.shape
-        cost = complexity(network.backbone, shape)
-        splits = {name: getattr(data.splits, name) for name in ("train", "val", "test")}
-        return {
-            "network": self.name,
-            "data": {
-                "dataset": data.dataset,
-                "images": {name: len(split) for name, split in splits.items()},
-                "found": {str(split.annotations): split.counts for split in splits.values()},
-            },
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "flops": cost.flops,
-            "multiply_adds": cost.multiply_adds,
-            "counted": "backbone and pyramid",
-            "input_shape": list(shape),
-            **({"unreadable": sorted(self.unreadable)} if self.unreadable else {}),
-        }
+        return network.backbone, shape, "backbone and pyramid"
 
-    def draw(self, data: DetectionData, folder: Path) -> dict[str, Path]:
+    def draw(self, data: TaskData, folder: Path) -> dict[str, Path]:
         """Draws detections beside the ground truth; writes those of all test images, if just found, as COCO's results."""
         split = data.splits.test
         images, targets, _, _ = _first_readable(split, PICTURES)
@@ -176,12 +148,8 @@ class Detection(lightning.LightningModule):
 
     def predict(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Boxes, labels and scores of each image (3, H, W) in 0..1, on the CPU; the mode of training is kept."""
-        training = self.network.training
-        self.network.eval()
-        with torch.no_grad():
-            found = self([image.to(self.device) for image in images])
-        self.network.train(training)
-        return _on_cpu(found)
+        with self.inference():
+            return _on_cpu(self([image.to(self.device) for image in images]))
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
         """Detections of images (3, H, W) in 0..1: boxes (N, 4) in pixels, labels (N,) from 1, scores (N,)."""
@@ -194,68 +162,64 @@ class Detection(lightning.LightningModule):
         wanted = [{name: target[name][target["iscrowd"] == 0] for name in ("boxes", "labels")} for target in targets]
         losses: dict[str, Tensor] = self.network(images, wanted)
         loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(loss):
-            told = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
-            raise ValueError(f"lr: the loss is no longer finite at step {self.global_step} ({told}); try a lower one")
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
+        self.check_finite(loss, batch_idx, **losses)
+        self.log(
+            "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images), sync_dist=True
+        )
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._find(batch, self.val_precision)
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_scores("val", self.val_precision)
-
-    def on_test_epoch_start(self) -> None:
-        self._results.clear()
+        self._find(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        found = self._find(batch, self.test_precision)
-        split: DetectionSplit = self.trainer.datamodule.splits.test  # type: ignore[attr-defined]
-        for place, detections in zip(batch.places, found, strict=True):
-            self._results += split.result(place, **detections)
+        self._find(batch)
 
-    def _find(self, batch: Batch, metric: MeanAveragePrecision) -> list[dict[str, Tensor]]:
-        """Detections of the images of a batch that can be read, which `metric` is told."""
+    def _find(self, batch: Batch) -> None:
+        """Keep the detections of the images of a batch that can be read."""
         note(self.unreadable, batch.unreadable)
-        if not batch.images:
-            return []
-        found = _on_cpu(self(batch.images))
-        metric.update(found, _on_cpu(batch.targets))
-        return found
+        if batch.images:
+            found, targets = _on_cpu(self(batch.images)), _on_cpu(batch.targets)
+            self._found += zip(batch.places, found, targets, strict=True)
+
+    def on_validation_epoch_start(self) -> None:
+        self._found.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._found.clear()
 
     def on_test_epoch_end(self) -> None:
-        self._log_scores("test", self.test_precision)
+        super().on_test_epoch_end()
+        split: DetectionSplit = self.trainer.datamodule.splits.test  # type: ignore[attr-defined]
+        found = self._log_scores("test")
+        self._results = [result for place, detections in found for result in split.result(place, **detections)]
 
-    def _log_scores(self, stage: str, metric: MeanAveragePrecision) -> None:
-        found = metric.compute()
-        metric.reset()
+    def _log_scores(self, stage: str) -> list[tuple[int, dict[str, Tensor]]]:
+        """Log the scores of what all processes found, and return it in the order of the images."""
+        found = sorted(itertools.chain.from_iterable(gathered(self._found)), key=lambda image: image[0])
+        metric = average_precision()
+        metric.sync_on_compute = False  # every process has all detections
+        for _, detections, targets in found:
+            metric.update([detections], [targets])
+        scores = metric.compute()
         for name, key in SCORES.items():
-            if name == "mAP" or found[key] != NONE_SUCH:
-                self.log(f"{stage}_{name}", found[key], prog_bar=name == "mAP")
+            if name == "mAP" or scores[key] != NONE_SUCH:
+                self.log(f"{stage}_{name}", scores[key], prog_bar=name == "mAP")
+        return [(place, detections) for place, detections, _ in found]
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def create_optimizer(self) -> Optimizer:
         options = self.hparams
         parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        optimizer: torch.optim.Optimizer
         if options["optimizer"] == "sgd":
-            optimizer = torch.optim.SGD(
-                parameters, lr=options["lr"], momentum=options["momentum"], weight_decay=options["weight_decay"]
-            )
-        else:
-            optimizer = torch.optim.AdamW(parameters, lr=options["lr"], weight_decay=options["weight_decay"])
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = LambdaLR(optimizer, lambda step: self._lr_factor(step, steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+            momentum, decay = options["momentum"], options["weight_decay"]
+            return torch.optim.SGD(parameters, lr=options["lr"], momentum=momentum, weight_decay=decay)
+        return torch.optim.AdamW(parameters, lr=options["lr"], weight_decay=options["weight_decay"])
 
-    def _lr_factor(self, step: int, steps: int) -> float:
-        """Of the learning rate at a step of `steps`."""
-        options, warmup = self.hparams, self.hparams["warmup_steps"]
-        factor = 1.0 if step >= warmup else 0.001 + 0.999 * step / warmup
-        if options["schedule"] == "cosine":
-            return factor * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
-        epoch = step * (self.trainer.max_epochs or 1) // steps
-        return float(factor * 0.1 ** sum(epoch >= end for end in options["lr_steps"]))
+    def warm_up(self, step: int) -> float:
+        steps = self.hparams["warmup_steps"]
+        return 1.0 if step >= steps else 0.001 + 0.999 * step / steps
 
 
 def _first_readable(split: DetectionSplit, count: int) -> Batch:

@@ -21,9 +21,11 @@ from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTh
 
 import ddfnet
 from ddfnet.atomic import write_text
+from ddfnet.tasks.data import TaskData
 from ddfnet.tasks.pictures import draw_curves
 from ddfnet.tasks.run.checkpoints import WholeCheckpointIO, load_weights
 from ddfnet.tasks.run.history import Checkpoints, History, SeedEachEpoch
+from ddfnet.tasks.task import Task
 
 
 class RunFolder:
@@ -55,8 +57,8 @@ class RunFolder:
 
 
 def train(
-    model: Any,
-    data: Any,
+    task: Task,
+    data: TaskData,
     folder: RunFolder,
     *,
     epochs: int,
@@ -64,34 +66,32 @@ def train(
     command: str,
     trainer_options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Trains `model` on `data` from where `folder` stands, tests the best epoch once and returns the summary written.
+    """Train `task` on `data` from where `folder` stands, test the best epoch once and return the summary written.
 
-    Where there are several processes, all of them call this; the first writes the files.
+    If there are several processes, all of them call this; the first writes the files.
 
     Args:
-        model: a LightningModule with `name`, `monitor` (what the best epoch is chosen by, "epoch" for the last one),
-            `build(data)`, `describe(data)` and `draw(data, folder)`; its test scores are logged as `test_...`, the one that
-            counts first, and those of validation as `val_...`.
-        data: its LightningDataModule; with `deals_out` set, it deals out its batches to several processes itself.
         seed: of weights, order and augmentation.
         command: what the user typed, for the summary.
         trainer_options: of `pytorch_lightning.Trainer`.
+
+    Raises:
+        ValueError: an option or the data make training impossible, or a score is not finite.
+        KeyboardInterrupt: the user stopped it.
     """
     if epochs < 1:
         raise ValueError(f"epochs: expected an int >= 1, got {epochs}")
-    prepare(model, data, seed)
-    history = History(folder.metrics, *model.monitor)
+    prepare(task, data, seed)
+    history = History(folder.metrics, *task.monitor)
     callbacks = [SeedEachEpoch(seed), history, Checkpoints(history, folder.best, folder.last)]
     trainer = make_trainer(
         {**(trainer_options or {}), "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks
     )
-    if trainer.world_size > 1 and not getattr(data, "deals_out", False):
-        raise ValueError(f"trainer.devices: expected one device with {type(data).__name__}, got {trainer.world_size}")
     if not trainer.limit_val_batches:
         raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
     resumed = str(folder.last) if folder.last.is_file() else None
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
+        trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
     except SystemExit:  # how Lightning ends on Ctrl-C
         raise KeyboardInterrupt from None
     if trainer.interrupted:
@@ -99,7 +99,7 @@ def train(
 
     best = history.best
     scores = {
-        **evaluate(model, data, folder.best, trainer_options),
+        **evaluate(task, data, folder.best, trainer_options),
         **{name: value for name, value in best.items() if name.startswith("val_")},
     }
     for name, value in scores.items():
@@ -108,10 +108,10 @@ def train(
     summary = {
         **scores,
         "best_epoch": best["epoch"] + 1,
-        "chosen": "the last" if model.monitor[0] == "epoch" else "the best",
+        "chosen": "the last" if task.monitor[0] == "epoch" else "the best",
         "epochs": epochs,
         "seed": seed,
-        **model.describe(data),
+        **task.describe(data),
         "images_per_second": round(history.images_per_second, 1),
         "train_seconds": round(sum(row["train_seconds"] for row in history.rows), 1),
         "device": describe_device(trainer),
@@ -123,27 +123,27 @@ def train(
     if not trainer.is_global_zero:
         return summary
     draw_curves(history.rows, folder.curves, f"{summary['network']}, seed {seed}", best_epoch=int(best["epoch"]))
-    pictures = model.draw(data, folder.path)
+    pictures = task.draw(data, folder.path)
     summary["pictures"] = ["curves.png", *(path.name for path in pictures.values())]
     write_text(folder.summary, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return summary
 
 
-def prepare(model: Any, data: Any, seed: int) -> None:
-    """Draws the weights of `model` from the seed, unless it is built; an error here is one of the options or the data."""
+def prepare(task: Task, data: TaskData, seed: int) -> None:
+    """Draw the weights of `task` from the seed, unless it is built; an error here is one of the options or the data."""
     lightning.seed_everything(seed, verbose=False)
-    model.build(data)
+    task.build(data)
 
 
 def evaluate(
-    model: Any, data: Any, checkpoint: Path | None, trainer_options: dict[str, Any] | None = None
+    task: Task, data: TaskData, checkpoint: Path | None, trainer_options: dict[str, Any] | None = None
 ) -> dict[str, float]:
-    """The test scores of `model` with the weights in `checkpoint`, or with those it has, to six digits."""
-    model.build(data)
+    """Return the test scores with the weights in `checkpoint`, or with those that `task` has, to six digits."""
+    task.build(data)
     if checkpoint is not None:
-        load_weights(model, checkpoint)
+        load_weights(task, checkpoint)
     trainer = make_trainer(trainer_options or {}, [])
-    (scores,) = trainer.test(model, datamodule=data, verbose=False)
+    (scores,) = trainer.test(task, datamodule=data, verbose=False)
     if not scores:
         raise ValueError("data: expected test images that can be read, got none")
     return {name: round(float(value), 6) for name, value in scores.items()}
