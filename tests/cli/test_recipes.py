@@ -1,6 +1,7 @@
 """Every recipe parses, and runs a few steps; those of ImageNet on a small folder of images at small size."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 import ddfnet.models  # noqa: F401 - registers the networks
 from ddfnet import recipes
 from ddfnet.cli import main
-from ddfnet.cli.experiment import make_parser
+from ddfnet.cli.experiment import make_parser, with_recipe
 
 IMAGENET = [name for name in recipes.names() if name.startswith("imagenet/")]
 KINDS = {  # recipes that differ in more than the network
@@ -32,7 +33,7 @@ STEPS = [
 
 
 def parsed(name: str) -> Any:
-    return make_parser("x", "x", "x").parse_args([f"--config={recipes.find(name)}"])
+    return make_parser("x", "x", "x").parse_args(with_recipe([f"--config={name}"], ""))
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,29 @@ def test_a_recipe_parses_and_says_what_it_is(name: str) -> None:
         assert timm.is_model(config.model.init_args.network)
     text = recipes.find(name).read_text()
     assert f"--config {name} " in text.splitlines()[0]
-    for word in ("Hardware: ", "Time: ", "Data: ", "Expected: ", "Measured: "):
+    while base := re.search("^base: (.*)$", text, re.MULTILINE):
+        text = text.replace(base[0], "") + recipes.find(base[1]).read_text()
+    for word in ("Hardware: ", "Time: ", "Data: "):
         assert word in text
+
+
+def test_a_recipe_changes_its_base(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("epochs: 3\nmodel: {class_path: A, init_args: {lr: 1, args: {a: 1, b: 2}}}\n")
+    same, other = tmp_path / "same.yaml", tmp_path / "other.yaml"
+    same.write_text(f"base: {tmp_path}/base.yaml\nmodel: {{init_args: {{args: {{b: 3}}, sizes: [1]}}}}\n")
+    other.write_text(f"base: {tmp_path}/same.yaml\nepochs: 4\nmodel: {{class_path: B, init_args: {{lr: 2}}}}\n")
+    options = {"lr": 1, "args": {"a": 1, "b": 3}, "sizes": [1]}
+    assert recipes.load(str(same)) == {"epochs": 3, "model": {"class_path": "A", "init_args": options}}
+    assert recipes.load(str(other)) == {"epochs": 4, "model": {"class_path": "B", "init_args": {"lr": 2}}}
+    for text in ("a: [", "[1]"):
+        same.write_text(text)
+        with pytest.raises(ValueError, match=r"same\.yaml: expected "):
+            recipes.load(str(same))
+
+
+def test_bases_are_no_recipes() -> None:
+    assert recipes.find("coco/_base").is_file()
+    assert not [name for name in recipes.names() if "_base" in name]
 
 
 @pytest.mark.parametrize("name", IMAGENET)

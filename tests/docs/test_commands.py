@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import jsonargparse
 import pytest
+import yaml
 from tests.docs.pages import PAGES, command_lines, name_of
 
 from ddfnet import recipes
@@ -49,10 +50,10 @@ ALL = [(f"{name_of(page)}: {line}", arguments) for page in PAGES for line, argum
 def where_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what commands name: runs, and a place for results."""
     monkeypatch.chdir(tmp_path)
-    recipe = recipes.find("fashion_mnist/ddf_resnet_mini")
+    options = yaml.safe_dump(recipes.load("fashion_mnist/ddf_resnet_mini"))
     for run in ("RUN", "DIR"):
         Path(run).mkdir(parents=True)
-        Path(run, "config.yaml").write_text(recipe.read_text(encoding="utf-8"), encoding="utf-8")
+        Path(run, "config.yaml").write_text(options, encoding="utf-8")
     Path("benchmarks/results").mkdir(parents=True)
     return tmp_path
 

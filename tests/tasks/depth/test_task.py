@@ -12,7 +12,6 @@ from tests.depth_files import write_folder
 
 from ddfnet import recipes
 from ddfnet.cli import main
-from ddfnet.cli.experiment import make_parser
 from ddfnet.data.depth.protocols import low_resolution
 from ddfnet.models.depth.joint_upsampling import DDFUpNet, JointUpsampler, load, pretrained, save
 from ddfnet.tasks.depth.data import DepthFolderData
@@ -223,26 +222,27 @@ def test_the_learning_rate() -> None:
 
 @pytest.mark.parametrize("name", recipes.group("nyu"))
 def test_the_recipes_of_nyu_are_the_papers(name: str) -> None:
-    text = recipes.find(name).read_text()
-    for line in ("epochs: 1500", "lr: 1.0e-4", "lr_steps: [1000, 1350]", "batch_size: 8", "crop: 256", "loss: mse"):
-        assert line in text
-    assert "residual" not in text
+    recipe = recipes.load(name)
+    options = recipe["model"]["init_args"] | recipe["data"]["init_args"]
+    paper = {"lr": 1e-4, "lr_steps": [1000, 1350], "batch_size": 8, "crop": 256, "loss": "mse"}
+    assert recipe["epochs"] == 1500
+    assert options | paper == options
+    assert "network_args" not in options
 
 
 @pytest.mark.parametrize("factor", [4, 8, 16])
 @pytest.mark.parametrize("kind", ["depth", "nyu"])
 def test_recipes_differ_in_the_network_alone(kind: str, factor: int) -> None:
-    lines = []
-    for name in ("ddf_up_net", "pac"):
-        text = recipes.find(f"{kind}/{name}_x{factor}").read_text()
-        lines.append([line for line in text.splitlines() if not line.startswith("#") and "network: " not in line])
-    assert lines[0] == lines[1]
+    found = [recipes.load(f"{kind}/{name}_x{factor}") for name in ("ddf_up_net", "pac")]
+    for recipe in found:
+        recipe["model"]["init_args"].pop("network")
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_recipes_name_network_and_factor(name: str) -> None:
-    options = make_parser("x", "x", "x").parse_args([f"--config={recipes.find(name)}"]).model.init_args
-    assert name.partition("/")[2] == f"{options.network}_x{options.scale_factor}"
+    options = recipes.load(name)["model"]["init_args"]
+    assert name.partition("/")[2] == f"{options['network']}_x{options['scale_factor']}"
 
 
 @pytest.mark.slow
