@@ -26,11 +26,15 @@ Init = Literal["random", "static"]
 
 
 class DDF(FilterLayer):
-    """Predicts one k x k filter per pixel and one per channel from its input, normalises them and applies Eq. 2.
+    """Predict one k x k filter per pixel and one per channel from its input, normalises them and applies Eq. 2.
 
     Spatial branch: a 1x1 convolution (stride s, bias) to G*K channels, normalised. Channel branch: global average
     pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU, 1x1 to C*K channels, normalised. Parameters are named
     as in the authors' checkpoints: `spatial_branch.0`, `channel_branch.1`, `channel_branch.3`, `channel_branch.4.std`.
+
+    An image for which all hidden units of the channel branch are 0 has channel filters from the last convolution's bias alone.
+    If that bias is 0, they are 0, and with combine="mul" so are the output and the gradients. Zeroed biases make that likely
+    in layers of a few channels; `reset_parameters()` draws them again.
 
     Args:
         channels: C, in and out.

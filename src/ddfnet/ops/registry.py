@@ -1,9 +1,9 @@
 """How an op of ours is made: `define` gives it its eager function, autograd, autocast, `torch.func`, fake and FLOP rules.
 
 A gradient rule is written once and reaches autograd three ways. It is registered on the op, which is what `torch.compile`
-and exported programs see. An eager call that needs gradients goes through an `autograd.Function` around the op, at a third of
-the cost on the host (`benchmarks/dispatch.py`). Under `torch.func` and forward-mode derivatives, where rules registered on an
-op do not work, an op with a `jvp` rule goes through a Function in the style they ask for, which is the slowest.
+and exported programs see. An eager call that needs gradients goes through an `autograd.Function` around the op, at a third
+of the cost on the host (`benchmarks/dispatch.py`). Under `torch.func` and forward-mode derivatives, where rules registered
+on an op do not work, an op with a `jvp` rule goes through a Function in the style they ask for, which is the slowest.
 
 This is the only file that uses private names of PyTorch: the questions about its state below have no public answer.
 """
