@@ -68,7 +68,10 @@ def define(
     count, fields = len(tensors), len(options._fields)
     _LIBRARY.define(_schema(name, tensors, options, outputs))
     qualified, op = f"ddfnet::{name}", getattr(torch.ops.ddfnet, name).default
-    with_record = lambda rule: lambda *args: rule(*args[:count], options(*args[count:]))  # noqa: E731
+
+    def with_record(rule: Rule) -> Rule:
+        return lambda *args: rule(*args[:count], options(*args[count:]))
+
     _LIBRARY.impl(name, with_record(kernel), "CompositeExplicitAutograd")
     torch.library.register_fake(qualified, with_record(fake), lib=_LIBRARY)
     if vmap is not None:
@@ -80,7 +83,7 @@ def define(
         add_formula(name, lambda *args, **_: flops(*args[:count], options(*args[count:])))
     if backward is None:
         CALLS[name] = op
-        return op  # type: ignore[no-any-return]
+        return op
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         kept = inputs[:count] if saved is None else saved(inputs[:count], output)
