@@ -23,11 +23,21 @@ if TYPE_CHECKING:
     from ddfnet.nn.filter_norm import FilterNorm
     from ddfnet.nn.replace import replace_conv2d
     from ddfnet.nn.upsamplers.ddf_up import DDFUp
-    from ddfnet.ops.ddf.api import ddf
+    from ddfnet.ops.ddf.api import ddf, prefer_backend
     from ddfnet.ops.ddf_up.api import ddf_up
     from ddfnet.tasks.trained import load
 
-__all__ = ["DDF", "DDFUp", "FilterNorm", "ddf", "ddf_up", "load", "replace_conv2d", "upsample_depth"]
+__all__ = [
+    "DDF",
+    "DDFUp",
+    "FilterNorm",
+    "ddf",
+    "ddf_up",
+    "load",
+    "prefer_backend",
+    "replace_conv2d",
+    "upsample_depth",
+]
 
 _HOMES = {
     "DDF": "ddfnet.nn.ddf",
@@ -36,6 +46,7 @@ _HOMES = {
     "ddf": "ddfnet.ops.ddf.api",
     "ddf_up": "ddfnet.ops.ddf_up.api",
     "load": "ddfnet.tasks.trained",
+    "prefer_backend": "ddfnet.ops.ddf.api",
     "replace_conv2d": "ddfnet.nn.replace",
     "upsample_depth": "ddfnet.models.depth.upsample",
 }

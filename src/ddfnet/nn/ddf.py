@@ -26,11 +26,15 @@ Init = Literal["random", "static"]
 
 
 class DDF(FilterLayer):
-    """Predicts one k x k filter per pixel and one per channel from its input, normalises them and applies Eq. 2.
+    """Predict one k x k filter per pixel and one per channel from its input, normalises them and applies Eq. 2.
 
     Spatial branch: a 1x1 convolution (stride s, bias) to G*K channels, normalised. Channel branch: global average
     pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU, 1x1 to C*K channels, normalised. Parameters are named
     as in the authors' checkpoints: `spatial_branch.0`, `channel_branch.1`, `channel_branch.3`, `channel_branch.4.std`.
+
+    An image for which all hidden units of the channel branch are 0 gets its channel filters from the last bias alone. If
+    that bias is 0, so are the filters, and with combine="mul" the output and the gradients. Zeroed biases make this likely
+    in layers of a few channels; `reset_parameters()` draws them again.
 
     Args:
         channels: C, in and out.
@@ -163,12 +167,12 @@ class DDF(FilterLayer):
         return (
             self.norm == "filter"
             and isinstance(x, Tensor)  # a proxy of torch.fx is none
+            and unsupported(x, self.kernel_size, self.heads, self.backend) is None
             and not has_global_hooks()
             and (
                 spatial is None or (type(spatial) is SpatialBranch and spatial.is_plain(self.kernel_size, self.stride))
             )
             and (channel is None or (type(channel) is ChannelBranch and channel.is_plain(self.kernel_size)))
-            and unsupported(x, self.kernel_size, self.heads, self.backend) is None
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,12 @@ from ddfnet.ops.registry import is_wrapper, leaf
 class Layer(nn.Module):
     """A module that prints its constructor's arguments: the positional ones, and options that are not their defaults."""
 
+    def __prepare_scriptable__(self) -> None:
+        raise RuntimeError(
+            f"torch.jit.script can't compile {type(self).__name__}: use torch.export.export, or torch.jit.trace with an "
+            "example input"
+        )
+
     def extra_repr(self) -> str:
         parts = []
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():
@@ -72,7 +78,8 @@ def check_channels(x: Tensor, channels: int) -> None:
 def check_dtype(x: Tensor, weight: Tensor | None, name: str = "x") -> None:
     """Raise TypeError unless `x` has the dtype of the layer's `weight` or autocast brings both to one.
 
-    Quantised weights are no floats, and weights that FSDP shards have another dtype while they are in use: neither is compared.
+    Weights that are quantised are no floats, and those that FSDP shards have another dtype while they are in use. Neither
+    are compared.
     """
     if weight is None or x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type):
         return

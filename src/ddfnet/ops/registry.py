@@ -1,9 +1,9 @@
 """How an op of ours is made: `define` gives it its eager function, autograd, autocast, `torch.func`, fake and FLOP rules.
 
 A gradient rule is written once and reaches autograd three ways. It is registered on the op, which is what `torch.compile`
-and exported programs see. An eager call that needs gradients goes through an `autograd.Function` around the op, at a third of
-the cost on the host (`benchmarks/dispatch.py`). Under `torch.func` and forward-mode derivatives, where rules registered on an
-op do not work, an op with a `jvp` rule goes through a Function in the style they ask for, which is the slowest.
+and exported programs see. An eager call that needs gradients goes through an `autograd.Function` around the op, at a third
+of the cost on the host (`benchmarks/dispatch.py`). Under `torch.func` and forward-mode derivatives, where rules registered
+on an op do not work, an op with a `jvp` rule goes through a Function in the style they ask for, which is the slowest.
 
 This is the only file that uses private names of PyTorch: the questions about its state below have no public answer.
 """
@@ -68,7 +68,10 @@ def define(
     count, fields = len(tensors), len(options._fields)
     _LIBRARY.define(_schema(name, tensors, options, outputs))
     qualified, op = f"ddfnet::{name}", getattr(torch.ops.ddfnet, name).default
-    with_record = lambda rule: lambda *args: rule(*args[:count], options(*args[count:]))  # noqa: E731
+
+    def with_record(rule: Rule) -> Rule:
+        return lambda *args: rule(*args[:count], options(*args[count:]))
+
     _LIBRARY.impl(name, with_record(kernel), "CompositeExplicitAutograd")
     torch.library.register_fake(qualified, with_record(fake), lib=_LIBRARY)
     if vmap is not None:
@@ -80,7 +83,7 @@ def define(
         add_formula(name, lambda *args, **_: flops(*args[:count], options(*args[count:])))
     if backward is None:
         CALLS[name] = op
-        return op  # type: ignore[no-any-return]
+        return op
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         kept = inputs[:count] if saved is None else saved(inputs[:count], output)

@@ -12,7 +12,7 @@ from ddfnet.ops.registry import leaf
 
 
 class Upsampler(Layer):
-    """A layer (B, C, H, W) -> (B, C, r*H, r*W), called as `layer(x, guide=None, *, size=None)`.
+    """A layer (B, C, H, W) -> (B, C, r*H, r*W), called as `layer(x, guide=None, size=None)`.
 
     Subclasses define `upsample(x, guide)`, which may rely on checked inputs; `forward` checks and crops. The one that
     takes a guide says so by `guide_channels`.
@@ -40,13 +40,11 @@ class Upsampler(Layer):
         self.scale_factor = scale_factor
         self.guide_channels = guide_channels
 
-    def forward(self, x: Tensor, guide: Tensor | None = None, *, size: Sequence[int] | None = None) -> Tensor:
+    # The classic ONNX exporter passes every argument by position, so `size` is not keyword-only.
+    def forward(self, x: Tensor, guide: Tensor | None = None, size: Sequence[int] | None = None) -> Tensor:
         self._check(x, guide)
         y = self.upsample(x, guide)
-        if size is None:
-            return y
-        check_size(x, self.scale_factor, size)
-        return y[:, :, : size[0], : size[1]]
+        return y if size is None else crop(y, x, self.scale_factor, size)
 
     def upsample(self, x: Tensor, guide: Tensor | None) -> Tensor:
         """(B, C, H, W) -> (B, C, r*H, r*W)."""
@@ -63,18 +61,20 @@ class Upsampler(Layer):
         weight = next(self.parameters(), None)
         check_channels(x, self.channels)
         check_dtype(x, weight)
+        check_guide(x, guide, self.guide_channels)
         if guide is not None and self.guide_channels is not None:
-            check_guide(x, guide, self.guide_channels)
             check_dtype(guide, weight, "guide")
-        elif guide is not None:
-            raise ValueError(f"guide: expected None, since guide_channels is None, got {tuple(guide.shape)}")
-        elif self.guide_channels is not None:
-            raise ValueError(f"guide: expected (B, {self.guide_channels}, height, width), got None")
 
 
 @leaf
-def check_guide(x: Tensor, guide: Tensor, channels: int) -> None:
-    """Raise ValueError unless `guide` is (B, channels, height, width), with the batch and the device of `x`."""
+def check_guide(x: Tensor, guide: Tensor | None, channels: int | None) -> None:
+    """Raise ValueError unless `guide` is (B, channels, height, width), with batch and device of `x`, or both are None."""
+    if guide is None:
+        if channels is not None:
+            raise ValueError(f"guide: expected (B, {channels}, height, width), got None")
+        return
+    if channels is None:
+        raise ValueError(f"guide: expected None, since guide_channels is None, got {tuple(guide.shape)}")
     if guide.dim() != 4 or guide.shape[0] != x.shape[0] or guide.shape[1] != channels:
         raise ValueError(f"guide: expected ({x.shape[0]}, {channels}, height, width), got {tuple(guide.shape)}")
     if guide.device != x.device:
@@ -82,8 +82,10 @@ def check_guide(x: Tensor, guide: Tensor, channels: int) -> None:
 
 
 @leaf
-def check_size(x: Tensor, scale_factor: int, size: Sequence[int]) -> None:
-    """Raise ValueError unless `x`, upsampled, can be cropped to `size` by less than one of its pixels."""
+def crop(y: Tensor, x: Tensor, scale_factor: int, size: Sequence[int] | None) -> Tensor:
+    """Crop `y`, which is `x` upsampled, to `size` at the bottom and the right, by less than a pixel of `x`."""
+    if size is None:  # in a traced graph, which has a place for it
+        return y
     r = scale_factor
     if len(size) != 2:
         raise ValueError(f"size: expected (height, width), got {tuple(size)}")
@@ -93,6 +95,7 @@ def check_size(x: Tensor, scale_factor: int, size: Sequence[int]) -> None:
                 f"size: expected a {name} of {r * (length - 1) + 1} to {r * length} for {length} upsampled"
                 f" {r} times, got {asked}"
             )
+    return y[:, :, : size[0], : size[1]]
 
 
 @leaf

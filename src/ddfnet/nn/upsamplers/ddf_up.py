@@ -170,7 +170,7 @@ class DDFUp(Upsampler, FilterLayer):
         if self.channel_branch is not None:
             channel_filter = self.channel_branch(x).to(x.dtype).view(x.shape[0], r * r, self.channels, k, k)
         if self.spatial_branch is not None:
-            source = x if guide is None else resize_like(guide, x, self.guide_scale)
+            source = x if self.guide_channels is None or guide is None else resize_like(guide, x, self.guide_scale)
             taps = self.spatial_branch(source).to(x.dtype)
             if self.guide_scale == 1:
                 taps = shuffle_phases(taps, r, x)

@@ -7,10 +7,12 @@
 `stride == 1`. Its derivatives are in `autograd.py`, its FLOP formula in `flops.py`, what every op has in `ops/registry.py`.
 """
 
-from typing import Any, Literal, Protocol
+import os
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from ddfnet.ops.ddf import autograd, plain
 from ddfnet.ops.ddf.cpu import backend as cpu
@@ -45,6 +47,53 @@ class Kernels(Protocol):
 
 # In the order in which "auto" asks them; the last can serve every call.
 KERNELS: dict[str, Kernels] = {"numba": cpu, "triton": gpu, "torch": plain}
+
+
+class prefer_backend:  # noqa: N801 - used as a function, and as a context manager
+    """Choose what `backend="auto"` takes first, in the whole process, where it can serve the call.
+
+    The choice holds from the call on or, in a `with` statement, until its end. The environment variable DDFNET_BACKEND makes
+    it for a process from the start.
+
+    Args:
+        backend: "numba", "triton", "torch" or "reference"; "auto" takes the fastest.
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> import torch, ddfnet
+        >>> with ddfnet.prefer_backend("torch"):
+        ...     y = ddfnet.ddf(torch.randn(1, 4, 5, 6), torch.randn(1, 4, 3, 3))
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        global _preferred
+        check_name("backend", backend)
+        self._before, _preferred = _preferred, backend
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        global _preferred
+        _preferred = self._before
+
+
+def preferred_backend() -> str:
+    """Return the name that `prefer_backend` or DDFNET_BACKEND set, or "auto"."""
+    return _preferred
+
+
+def check_name(argument: str, name: object) -> None:
+    """Raise ValueError unless `name` is a backend's."""
+    names = (*get_args(Backend), *(name for name in KERNELS if name not in get_args(Backend)))
+    if name not in names:
+        raise ValueError(f"{argument}: expected one of {', '.join(map(repr, names))}, got {name!r}")
+
+
+_preferred: str = os.environ.get("DDFNET_BACKEND") or "auto"
+check_name("DDFNET_BACKEND", _preferred)
 
 
 def ddf(
@@ -93,8 +142,12 @@ def ddf(
         >>> ddfnet.ddf(x, channel_filter, spatial_filter).shape
         torch.Size([2, 64, 28, 28])
     """
+    if has_torch_function((x, channel_filter, spatial_filter)):  # such as a proxy of torch.fx
+        options: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+        filters = (channel_filter, spatial_filter)
+        return handle_torch_function(ddf, (x, *filters), x, *filters, **options, combine=combine, backend=backend)
     check_types(x, channel_filter, spatial_filter, combine, backend, kernel_size, stride, dilation, 1)
-    if backend == "reference" or (backend == "auto" and needs_reference()):
+    if takes_reference(backend):
         x, channel_filter, spatial_filter = autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine)
         return ddf_reference(x, channel_filter, spatial_filter, g)
@@ -102,13 +155,21 @@ def ddf(
     return y
 
 
+def takes_reference(backend: str) -> bool:
+    """True if a call runs the reference under ordinary autograd and not the registered op."""
+    return backend == "reference" or (backend == "auto" and (_preferred == "reference" or needs_reference()))
+
+
 def select(backend: str, x: Tensor, g: Geometry) -> Kernels:
     """The kernels that serve a call: the first that can for "auto", the named one or RuntimeError for a name."""
     if backend == "auto":
+        first = KERNELS.get(_preferred)
+        if first is not None and first.unsupported(x, g) is None:
+            return first
         return next(kernels for kernels in KERNELS.values() if kernels.unsupported(x, g) is None)
     if backend not in KERNELS:
-        names = ", ".join(repr(name) for name in ("auto", "reference", *KERNELS))
-        raise ValueError(f"backend: expected one of {names}, got {backend!r}")
+        check_name("backend", backend)
+        raise ValueError(f"backend: expected one with kernels, got {backend!r}")
     reason = KERNELS[backend].unsupported(x, g)
     if reason is not None:
         raise RuntimeError(f"backend {backend!r} can't serve this call: {reason}")

@@ -41,7 +41,7 @@ class BackwardOptions(NamedTuple):
 
     @property
     def forward(self) -> Options:
-        return Options(*self[: len(Options._fields)])
+        return Options(self.kernel_size, self.stride, self.dilation, self.scale_factor, self.combine, self.backend)
 
     @property
     def needs(self) -> tuple[bool, bool, bool]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ddfnet.ops.ddf.api import Backend
+from ddfnet.ops.ddf.api import Backend, preferred_backend
 from ddfnet.ops.filters.cpu import backend as cpu
 from ddfnet.ops.filters.gpu import backend as gpu
 from ddfnet.ops.filters.outputs import Options, Outputs, outputs
@@ -32,7 +32,7 @@ class SpatialWeights(NamedTuple):
 
 
 class ChannelWeights(NamedTuple):
-    """Parameters of a channel branch: global average pooling, 1x1, ReLU, 1x1, then Eq. 3 with a learned scale for each tap."""
+    """Parameters of a channel branch: average pooling, 1x1, ReLU, 1x1, then Eq. 3 with a learned scale for each tap."""
 
     squeeze_weight: Tensor  # (S, C, 1, 1)
     squeeze_bias: Tensor  # (S,)
@@ -87,6 +87,8 @@ def unsupported(x: Tensor, kernel_size: int, heads: int, backend: Backend | None
     """Why no kernels, or none of a `backend` as `ddfnet.ddf` takes it, can predict filters from `x`, or None."""
     if needs_reference() or is_transformed():
         return "ONNX, torch.func transforms and forward-mode derivatives go through the reference"
+    if backend in (None, "auto") and preferred_backend() in ("torch", "reference"):
+        return f"{preferred_backend()!r} is the preferred backend"
     triton = _is_for_triton(x)
     if backend not in (None, "triton" if triton else "numba") and (
         backend != "auto" or (triton and x.device.type == "cpu")

@@ -180,8 +180,9 @@ def _gradient(
         return [grad if needed else None for grad, needed in zip(grads, needs, strict=True)]
     # These gradients are to be differentiated themselves.
     asked = [tensor for tensor, needed in zip(inputs, needs, strict=True) if needed]
-    with _unrounded(inputs[0]):
-        y = pac_reference(*inputs, _laid_out(inputs[2].shape, options))
+    x, guide, weight = inputs
+    with _unrounded(x):
+        y = pac_reference(x, guide, weight, _laid_out(weight.shape, options))
         found = iter(torch.autograd.grad(y, asked, grad_y, create_graph=True, materialize_grads=True))
     return [next(found) if needed else None for needed in needs]
 
