@@ -63,7 +63,7 @@ def train(
     *,
     epochs: int,
     seed: int,
-    command: str,
+    facts: dict[str, Any],
     trainer_options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train `task` on `data` from where `folder` stands, test the best epoch once and return the summary written.
@@ -72,8 +72,8 @@ def train(
 
     Args:
         seed: of weights, order and augmentation.
-        command: what the user typed, for the summary.
-        trainer_options: of `pytorch_lightning.Trainer`.
+        facts: what the summary says of the run besides, such as the command, the recipe and the changes to it.
+        trainer_options: of `pytorch_lightning.Trainer`; its `logger` is told what `metrics.csv` is.
 
     Raises:
         ValueError: an option or the data make training impossible, or a score is not finite.
@@ -118,7 +118,7 @@ def train(
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": command,
+        **facts,
     }
     if not trainer.is_global_zero:
         return summary
@@ -150,17 +150,18 @@ def evaluate(
 
 
 def make_trainer(options: dict[str, Any], callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    """A trainer as every run uses it: our checkpoints, no logger, a progress bar on a terminal."""
+    """Return a trainer as every run uses it: our checkpoints, a logger if one is named, a progress bar on a terminal."""
+    logger = options.get("logger") or False
     bar = [RichProgressBar(theme=RichProgressBarTheme(metrics_format=".4f"))] if sys.stdout.isatty() else []
     return lightning.Trainer(
-        logger=False,
+        logger=logger,
         enable_model_summary=False,
         enable_progress_bar=bool(bar),
         num_sanity_val_steps=0,
         callbacks=[*callbacks, *bar],
         plugins=[WholeCheckpointIO()],
         use_distributed_sampler=False,
-        **options,
+        **{name: value for name, value in options.items() if name != "logger"},
     )
 
 
