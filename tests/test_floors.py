@@ -40,6 +40,7 @@ HOMES = {  # of third-party packages: the modules, relative to ddfnet, that may 
     ),  # bench: rivals
     "torchvision": ("data.*", "models.detection.*", "tasks.detection.*", "bench.*"),
     "pytorch_lightning": ("tasks.*", "cli.*"),
+    "yaml": (*TRAINING, "recipes"),
     "kornia": ("tasks.depth.rivals",),
     "mmdet": ("integrations.mmdet",),
     "mmengine": ("integrations.mmdet",),
