@@ -79,24 +79,8 @@ def train(
         ValueError: an option or the data make training impossible, or a score is not finite.
         KeyboardInterrupt: the user stopped it.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs: expected an int >= 1, got {epochs}")
     prepare(task, data, seed)
-    history = History(folder.metrics, *task.monitor)
-    callbacks = [SeedEachEpoch(seed), history, Checkpoints(history, folder.best, folder.last)]
-    trainer = make_trainer(
-        {**(trainer_options or {}), "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks
-    )
-    if not trainer.limit_val_batches:
-        raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
-    resumed = str(folder.last) if folder.last.is_file() else None
-    try:
-        trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
-    except SystemExit:  # how Lightning ends on Ctrl-C
-        raise KeyboardInterrupt from None
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-
+    history, trainer = _fit(task, data, folder, epochs=epochs, seed=seed, trainer_options=trainer_options or {})
     best = history.best
     scores = {
         **evaluate(task, data, folder.best, trainer_options),
@@ -127,6 +111,27 @@ def train(
     summary["pictures"] = ["curves.png", *(path.name for path in pictures.values())]
     write_text(folder.summary, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return summary
+
+
+def _fit(
+    task: Task, data: TaskData, folder: RunFolder, *, epochs: int, seed: int, trainer_options: dict[str, Any]
+) -> tuple[History, lightning.Trainer]:
+    """Train from where `folder` stands to the end, and return what was logged."""
+    if epochs < 1:
+        raise ValueError(f"epochs: expected an int >= 1, got {epochs}")
+    history = History(folder.metrics, *task.monitor)
+    callbacks = [SeedEachEpoch(seed), history, Checkpoints(history, folder.best, folder.last)]
+    trainer = make_trainer({**trainer_options, "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks)
+    if not trainer.limit_val_batches:
+        raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
+    resumed = str(folder.last) if folder.last.is_file() else None
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
+    except SystemExit:  # how Lightning ends on Ctrl-C
+        raise KeyboardInterrupt from None
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return history, trainer
 
 
 def prepare(task: Task, data: TaskData, seed: int) -> None:
