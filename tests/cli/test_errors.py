@@ -54,6 +54,7 @@ def images(tmp_path: Path) -> Path:
         (["train", "--epochs", "0"], 2, "epochs: "),
         (["train", "--model.lr", "fast"], 2, "model.lr: Expected a float. Got value: fast"),
         (["train", "--model.lrr", "1"], 2, "model: Option 'lrr' is not accepted"),
+        (["train", "--data.image_size", "64"], 2, "data: Option 'image_size' is not accepted by FashionMnistData"),
         (["train", "--model.network", "nope"], 1, "network: timm and ddfnet know no network named 'nope'"),
         (["train", "--model.num_classes", "7"], 1, "num_classes: expected 10, the classes of the data, got 7"),
         (["train", "--config", "nope"], 1, "nope: neither a file nor a recipe; the recipes are coco/"),
