@@ -43,6 +43,7 @@ HOMES = {  # of third-party packages: the modules, relative to ddfnet, that may 
     ),
     "torchvision": ("data.*", "*.detection.*"),
     "pytorch_lightning": ("tasks.*", "cli.*"),
+    "yaml": (*TRAINING, "recipes"),
     "kornia": ("tasks.depth.rivals",),
     "mmdet": ("integrations.mmdet",),
     "mmengine": ("integrations.mmdet",),

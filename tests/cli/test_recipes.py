@@ -71,6 +71,8 @@ def test_a_recipe_changes_its_base(tmp_path: Path) -> None:
     options = {"lr": 1, "args": {"a": 1, "b": 3}, "sizes": [1]}
     assert recipes.load(str(same)) == {"epochs": 3, "model": {"class_path": "A", "init_args": options}}
     assert recipes.load(str(other)) == {"epochs": 4, "model": {"class_path": "B", "init_args": {"lr": 2}}}
+    same.write_text("a: 1e-3")
+    assert recipes.load(str(same)) == {"a": 0.001}  # as YAML 1.2 reads it
     for text in ("a: [", "[1]"):
         same.write_text(text)
         with pytest.raises(ValueError, match=r"same\.yaml: expected "):

@@ -83,6 +83,12 @@ def test_the_overview_counts_what_the_tables_show(page: Page) -> None:
             assert int(told) == page.locator(f"{target} td.{mark}").count()
 
 
+def test_the_overview_fits_into_a_window(page: Page) -> None:
+    page.set_viewport_size({"width": 1400, "height": 900})
+    box = page.locator("nav .scroll")
+    assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+
+
 def test_result_files_and_pictures(page: Page, folder: Path) -> None:
     links = page.locator("nav p a").all_inner_texts()
     assert links == ["cpu_table_2.csv", "study.csv", "depth_motorcycle.csv"]
@@ -145,8 +151,8 @@ def test_dates_and_sizes_are_sorted_as_text(browser: Browser, tmp_path: Path) ->
 def test_files_of_one_name_have_a_place_each(browser: Browser, tmp_path: Path) -> None:
     for folder, scored in (("a b", 0.25), ("c#d", 0.75)):
         (tmp_path / folder).mkdir()
-        line = f"imagenet/resnet50,0,{scored},ddfnet train --config imagenet/resnet50 --seed 0 --data.root X"
-        text = f"recipe,seed,test_accuracy,command\n{line}\n"
+        line = f"imagenet/resnet50,0,{scored},{{}},ddfnet train --config imagenet/resnet50 --seed 0 --data.root X"
+        text = f"recipe,seed,test_accuracy,changes,command\n{line}\n"
         (tmp_path / folder / "same.csv").write_text(text, encoding="utf-8")
     file = tmp_path / "report.html"
     folders = [str(tmp_path / "a b"), str(tmp_path / "c#d")]

@@ -175,3 +175,19 @@ def test_a_run_folder_can_be_moved(runs: tuple[Path, Path], tmp_path: Path) -> N
     assert a["test_accuracy"] == b["test_accuracy"]
     epoch = torch.load(moved / "best.ckpt", weights_only=True)["epoch"]
     assert epoch + 1 == b["best_epoch"]
+
+
+def test_a_finished_run_is_made_longer(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """It goes on from its last epoch, by the schedule of the new length, and is finished anew."""
+    from ddfnet.cli import main
+
+    shutil.copytree(runs[0], tmp_path / "run")
+    assert main(["train", "--resume", str(tmp_path / "run"), "--epochs", "13"]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    before = list(csv.DictReader((runs[0] / "metrics.csv").open()))
+    assert summary["epochs"] == len(rows) == 13
+    assert rows[:12] == before
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["epoch"] == 12
+    assert "epochs: 13" in (tmp_path / "run" / "config.yaml").read_text()
+    assert main(["train", "--resume", str(tmp_path / "run"), "--epochs", "12"]) == 1

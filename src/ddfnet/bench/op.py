@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from ddfnet.bench.cases import OpCase
-from ddfnet.bench.measure import CANNOT_RUN, DTYPES, LAYOUTS, Group, Settings, compare, left_out
+from ddfnet.bench.measure import CANNOT_RUN, DTYPES, LAYOUTS, Entry, Group, Settings, compare, left_out
 from ddfnet.bench.results import Result
 from ddfnet.bench.rivals import ours, rival, rivals_of
 from ddfnet.bench.subjects import copy_entry, entries
@@ -45,8 +45,14 @@ def run(
                 ready = entries([*own, *others], group, settings, skip)
                 moved = next((ready[s.name].columns["bytes_moved"] for s in own if s.name in ready), None)
                 if "copy" in names and moved is not None:
-                    try:
-                        ready["copy"] = copy_entry(moved, DTYPES[dtype], settings.device)
-                    except CANNOT_RUN as error:
-                        skip(left_out(group, "copy", error))
+                    ready |= _copy(moved, group, settings, skip)
                 yield compare(group, ready, settings)
+
+
+def _copy(moved: int, group: Group, settings: Settings, skip: Callable[[str], None]) -> dict[str, Entry]:
+    """Return the copy of as many bytes by its name, or nothing if it cannot run."""
+    try:
+        return {"copy": copy_entry(moved, DTYPES[group.dtype], settings.device)}
+    except CANNOT_RUN as error:
+        skip(left_out(group, "copy", error))
+        return {}

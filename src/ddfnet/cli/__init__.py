@@ -81,6 +81,11 @@ def main(argv: list[str] | None = None) -> int:
 def _option_error(message: str) -> str:
     """jsonargparse's nested report of a wrong option as one sentence: "model.lr: Expected a float. Got value: x"."""
     keys = re.findall(r'Parser key "([\w.]+)":', message)
+    message = re.sub(
+        r"class_path '[\w.]*?(\w+)':\s*Option '(\w+)' is not accepted",
+        r"class_path '\1': Option '\2' is not accepted by \1",
+        message,
+    )
     text = re.sub(r"Parser key \"[\w.]+\":|Problem with given class_path '[^']*':", " ", message)
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
     return ": ".join([".".join(keys)] * bool(keys) + [" ".join(text.split())])

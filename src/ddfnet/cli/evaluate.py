@@ -2,7 +2,13 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ddfnet.tasks.data import TaskData
+    from ddfnet.tasks.task import Task
 
 
 def main(argv: list[str]) -> int:
@@ -15,7 +21,6 @@ def main(argv: list[str]) -> int:
 
     from ddfnet.cli.experiment import instantiate, make_parser, quiet, with_config
     from ddfnet.tasks.run.config import read_config
-    from ddfnet.tasks.run.folder import evaluate
     from ddfnet.tasks.run.launch import rank
     from ddfnet.tasks.run.loading import existing_run
 
@@ -58,8 +63,17 @@ def main(argv: list[str]) -> int:
         model, data, trainer_options = instantiate(parser, config)
         model.adopt(network, data.classes)
         checkpoint, scored = None, f"{given.RUN}{f' with {given.weights}' if given.weights else ''}"
-    scores = evaluate(model, data, checkpoint, trainer_options)
-    left_out = sorted(model.unreadable)
+    return _score(console, model, data, checkpoint, trainer_options, scored)
+
+
+def _score(
+    console: "Console", task: "Task", data: "TaskData", checkpoint: Path | None, options: dict[str, Any], scored: str
+) -> int:
+    """Score the task on its test images and print the scores."""
+    from ddfnet.tasks.run.folder import evaluate
+
+    scores = evaluate(task, data, checkpoint, options)
+    left_out = sorted(task.unreadable)
     console.print(f"{scored}: {len(data.splits.test) - len(left_out):,} test images", soft_wrap=True)
     for name, score in scores.items():
         console.print(f"{name.replace('_', ' ')}  {score!r}")

@@ -12,10 +12,8 @@ if TYPE_CHECKING:
     from ddfnet.tasks.depth import comparison
 
 
-def main(argv: list[str]) -> int:
-    from rich.console import Console
-
-    from ddfnet.data.depth.protocols import PROTOCOLS, protocol_of
+def _parser() -> argparse.ArgumentParser:
+    from ddfnet.data.depth.protocols import PROTOCOLS
 
     parser = argparse.ArgumentParser(
         prog="ddfnet evaluate depth",
@@ -41,12 +39,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--images", type=int, metavar="N", help="no more than so many test images")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the first test image: .png, .svg or .pdf")
-    if {"-h", "--help"} & set(argv):
-        parser.print_help()
-        return 0
-    args, unknown = parser.parse_known_args(argv)  # parse_args would exit on these
-    if unknown:
-        raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise ValueError for options that are out of range."""
+    from ddfnet.data.depth.protocols import protocol_of
+
     protocol_of(args.protocol)
     if any(factor not in (2, 4, 8, 16) for factor in args.factors):
         raise ValueError(f"--factors: expected some of 2, 4, 8, 16, got {args.factors}")
@@ -60,10 +59,22 @@ def main(argv: list[str]) -> int:
             ending = " or ".join(endings)
             raise ValueError(f"{option}: expected a file in a folder that is there, ending in {ending}, got {path}")
 
+
+def main(argv: list[str]) -> int:
+    parser = _parser()
+    if {"-h", "--help"} & set(argv):
+        parser.print_help()
+        return 0
+    args, unknown = parser.parse_known_args(argv)  # parse_args would exit on these
+    if unknown:
+        raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
+    _check(args)
+
     import platform
     from datetime import UTC, datetime
 
     import torch
+    from rich.console import Console
 
     from ddfnet.models.depth.joint_upsampling import JointUpsampler, pretrained
     from ddfnet.tasks.depth import comparison

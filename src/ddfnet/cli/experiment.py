@@ -8,6 +8,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.table import Table
 
@@ -44,6 +45,11 @@ OWN_TRAINER_OPTIONS = {
     "val_check_interval",
 }
 
+ELSEWHERE = (  # options that a score does not depend on
+    *("recipe", "run", "resume", "seed", "data.seed", "data.root", "data.workers"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
+)
+
 
 def quiet() -> None:
     """Silences Lightning's advice on settings that are choices of ours; warnings of trouble still show."""
@@ -55,6 +61,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*The number of training batches.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*srun.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # every process computes the same scores
     warnings.filterwarnings("ignore", message=".*WeightAveraging.*")
 
 
@@ -68,6 +75,8 @@ def make_parser(prog: str, usage: str, description: str) -> ArgumentParser:
     parser.add_argument("--epochs", type=PositiveInt, default=18, help="passes over the training images")
     parser.add_argument("--model", type=Task, required=True, help="the task and its network")
     parser.add_argument("--data", type=TaskData, required=True, help="the data of the task")
+    parser.add_argument("--recipe", type=str | None, default=None, help="set by --config: the recipe of a run")
+    parser.add_argument("--logger", type=Logger | None, default=None, help="a logger of Lightning's beside metrics.csv")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=OWN_TRAINER_OPTIONS)
     return parser
 
@@ -77,7 +86,7 @@ def with_recipe(argv: list[str], default: str) -> list[str]:
     configs, others = taken(argv, "--config")
     config: dict[str, Any] = {}
     for name in configs or [default]:
-        config = recipes.merged(config, updated(recipes.load(name)))
+        config = recipes.merged(config, {**updated(recipes.load(name)), "recipe": name})
     return with_config(config, others)
 
 
@@ -124,7 +133,26 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Task, TaskDa
         if isinstance(model.get(name), str) and Path(model[name]).exists():
             model[name] = str(Path(model[name]).resolve())
     objects = parser.instantiate(config)
-    return objects.model, objects.data, placed(dict(config.trainer))
+    return objects.model, objects.data, {**placed(dict(config.trainer)), "logger": objects.logger}
+
+
+def changes(parser: ArgumentParser, config: Namespace) -> dict[str, Any] | None:
+    """Return the options of a run that its recipe has otherwise and that a score depends on; None without a recipe."""
+    if config.recipe is None or config.recipe not in recipes.names():
+        return None
+    recipe = parser.parse_args(with_recipe([f"--config={config.recipe}"], ""))
+    ours, theirs = (flat(yaml.safe_load(parser.dump(options))) for options in (config, recipe))
+    names = [name for name in dict.fromkeys([*ours, *theirs]) if name not in ELSEWHERE]
+    return {name: ours.get(name) for name in names if ours.get(name) != theirs.get(name)}
+
+
+def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested options by the names that the command line has for them."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        path = prefix if name == "init_args" else f"{prefix}{name}" + "." * isinstance(value, dict)
+        found |= flat(value, path) if isinstance(value, dict) else {path: value}
+    return found
 
 
 def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PNG = b"\x89PNG\r\n\x1a\n"  # how one begins
 
 
-def main(argv: list[str]) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ddfnet report",
         description="Writes one HTML page that needs nothing beside it: the paper's tables next to ours, every result file, "
@@ -30,7 +30,11 @@ def main(argv: list[str]) -> int:
         "where it is). A PNG of the same name is taken as a file's picture; without one it is drawn",
     )
     parser.add_argument("--tables", nargs="+", default=[], metavar="N", help="of the paper, as in ddfnet tables (all)")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    args = _parser().parse_args(argv)
     check_file("FILE", args.file, ".html")
 
     from ddfnet.bench.paper.printed import choose

@@ -15,7 +15,7 @@ RESULTS = Path("benchmarks", "results")
 SECONDS = 1.0
 
 
-def main(argv: list[str]) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ddfnet tables", description=__doc__)
     parser.add_argument("numbers", nargs="*", metavar="N", help="1, 2, 3 (or 3a, 3b, 3c), 4 to 7, A, C (default: all)")
     parser.add_argument(
@@ -40,7 +40,11 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the cells, one a line")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise ValueError for options that do not fit together."""
     for option, path, ending in (("--csv", args.csv, ".csv"), ("--markdown", args.markdown, ".md")):
         check_file(option, path, ending)
     if args.measure is None and (args.device or args.threads):
@@ -50,6 +54,11 @@ def main(argv: list[str]) -> int:
     for option, value in (("--threads", args.threads), ("--seconds", args.seconds)):
         if value is not None and value <= 0:
             raise ValueError(f"{option}: expected a number > 0, got {value}")
+
+
+def main(argv: list[str]) -> int:
+    args = _parser().parse_args(argv)
+    _check(args)
 
     from ddfnet.bench.paper.printed import choose
 

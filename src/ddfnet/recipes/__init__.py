@@ -3,6 +3,7 @@
 `base: NAME` names a file that a recipe changes: what it says itself counts. Files that begin with `_` are bases only.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,15 @@ def load(name: str) -> dict[str, Any]:
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """YAML 1.2's floats: YAML 1.1 reads 1e-3 as text."""
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+    )
     path = find(name)
     try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+        options = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: expected YAML ({' '.join(str(error).split())})") from None
     if not isinstance(options, dict):

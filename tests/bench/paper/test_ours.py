@@ -86,7 +86,7 @@ def test_what_is_scored_without_training_needs_the_data_too() -> None:
 def test_what_timm_does_not_know_is_not_built() -> None:
     table = tables()["4"]
     row = replace(
-        table.rows[-1], label="unknown", network="no_such_resnet50", options="--model.network no_such_resnet50"
+        table.rows[-1], label="unknown", network="no_such_resnet50", changes={"model.network": "no_such_resnet50"}
     )
     missing = replace(table.rows[-1], label="missing", network="", recipe="")
     found = cells(replace(table, rows=[row, missing]))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ddfnet import recipes
-from ddfnet.bench.paper.printed import Column, Row, choose, command, evaluate, formula, tables
+from ddfnet.bench.paper.printed import Column, Row, by_option, choose, command, evaluate, formula, tables
 from ddfnet.cli import main
 from ddfnet.cli.experiment import make_parser, with_recipe
 
@@ -72,7 +72,7 @@ def test_every_command_that_scores_is_one_that_runs(
     monkeypatch.chdir(tmp_path)
     rows = [row for table in tables().values() for row in table.rows if row.command]
     assert [row.label for row in rows] == ["Bicubic", "GF", "JBU"]
-    assert not any(row.recipe or row.options for row in rows)
+    assert not any(row.recipe or row.changes for row in rows)
     for line in {row.command for row in rows}:
         words = shlex.split(line)
         assert words[0] == "ddfnet"
@@ -88,3 +88,15 @@ def test_a_recipe_that_is_not_there_has_no_command() -> None:
         command(row, column, ["nyu/some_x8"])
         == "ddfnet train --config nyu/some_x8 --data.root nyu_depth_v2_labeled.mat"
     )
+
+
+def test_changes_of_a_row_by_option() -> None:
+    """As a command takes them, and one by one, as runs write them."""
+    column = Column(name="top1", source="score", heading="top-1", digits=1, score="test_accuracy", data="ImageNet")
+    changes = {"model.network": "resnet101", "model.network_args.block_args": {"attn_layer": "cbam"}}
+    row = Row(label="x", recipe="imagenet/resnet50", changes=changes)
+    assert command(row, column, ["imagenet/resnet50"]).endswith(
+        " --data.root IMAGENET --model.network resnet101 --model.network_args.block_args '{attn_layer: cbam}'"
+    )
+    one_by_one = {"model.network": "resnet101", "model.network_args.block_args.attn_layer": "cbam"}
+    assert by_option(changes) == one_by_one

@@ -1,7 +1,7 @@
 """What was measured, read from result files: of `ddfnet bench` for times and bytes, of `ddfnet study` for scores."""
 
 import csv
-import shlex
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,6 @@ BENCHMARKS = ("layer", "op")  # in the order they are taken where a row names no
 LAYOUTS = ("nchw", "channels_last")
 CLOCKS = ("cpu", "eager", "queued", "graph")
 MEBI = 2**20
-ELSEWHERE = (  # options of `ddfnet train` that a score does not depend on
-    *("config", "run", "seed", "data.root", "data.workers"),
-    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
-)
 # Table 7's images and protocol, in the columns of `ddfnet evaluate depth`.
 NYU = {"dataset": "nyu (test)", "images": "449", "protocol": "pac", "unit": "cm"}
 Kind = Literal["benchmark", "study", "comparison"]  # by the command: bench, study, evaluate depth
@@ -76,14 +72,14 @@ class Evidence:
                 best, found = (len(cells), date), cells
         return found
 
-    def score(self, recipe: str, options: str, name: str) -> tuple[float, str] | None:
-        """The mean of a test score over the seeds of a recipe with these options, and its source; None without one.
+    def score(self, recipe: str, changes: Mapping[str, Any], name: str) -> tuple[float, str] | None:
+        """Return the mean of a test score over the seeds of a recipe with these changes, and its source; None without one.
 
-        A run with any other option that can change the score is another experiment's.
+        A run with any other change is another experiment's.
         """
         for file, rows in self.studies.items():
-            runs = [row for row in rows if row["recipe"] == recipe and row.get("command") and row.get(name)]
-            runs = [row for row in runs if _settings(row["command"]) == _settings(options)]
+            runs = [row for row in rows if row["recipe"] == recipe and row["seed"].isdecimal() and row.get(name)]
+            runs = [row for row in runs if row.get("changes") and json.loads(row["changes"]) == changes]
             if runs:
                 mean = sum(float(row[name]) for row in runs) / len(runs)
                 first, seeds = runs[0], f"{len(runs)} seed{'s' * (len(runs) > 1)}"
@@ -100,19 +96,6 @@ class Evidence:
                     source = f"{Path(file).name}: {row.get('options', '')}, {row.get('date', '')[:10]}"
                     return float(row["rmse"]), source
         return None
-
-
-def _settings(command: str) -> dict[str, str]:
-    """What the options of `ddfnet train` in a command say, but for where it runs, on what and with which seed."""
-    found: dict[str, str] = {}
-    name = ""
-    for word in shlex.split(command):
-        if word.startswith("--"):
-            name, _, value = word.removeprefix("--").partition("=")
-            found[name] = value
-        elif name:
-            found[name] = " ".join(filter(None, (found[name], word)))
-    return {name: value for name, value in found.items() if name not in ELSEWHERE}
 
 
 def kind(path: Path, rows: Sequence[Mapping[str, str]]) -> Kind:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ddfnet.bench.paper.evidence import Evidence
-from ddfnet.bench.paper.printed import Column, PaperTable, Row, command, evaluate, formula, measuring
+from ddfnet.bench.paper.printed import Column, PaperTable, Row, by_option, command, evaluate, formula, measuring
 from ddfnet.models import complexity
 from ddfnet.nn.ddf import DDF
 from ddfnet.nn.upsamplers.plain import upsample_layer
@@ -88,7 +88,7 @@ def _score(row: Row, column: Column, printed: float | None, evidence: Evidence, 
         return Cell("none") if printed is None else Cell("not built", printed)
     recipe = row.recipe.format(factor=column.factor)
     compared = evidence.compared(row.method, column.factor)
-    found = evidence.score(recipe, row.options, column.score) if recipe else compared
+    found = evidence.score(recipe, by_option(row.changes), column.score) if recipe else compared
     if found is not None:
         value, source = found
         return Cell("measured", printed, value * column.scale, source=source)

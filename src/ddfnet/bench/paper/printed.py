@@ -1,6 +1,7 @@
 """What the paper prints, read from `printed.yaml`: tables of rows and columns, and where ours come from."""
 
 import math
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -60,7 +61,7 @@ class Row:
     timed: str = ""
     benchmark: str = ""  # the only one that `timed` may come from; any, the layer's first, where it is ""
     recipe: str = ""
-    options: str = ""  # of `ddfnet train`, beside the recipe
+    changes: Mapping[str, Any] = field(default_factory=dict)  # to the recipe, by the names of options
     command: str = ""  # what scores the row where nothing is trained, and no recipe does
     method: str = ""  # its name in what that command writes
     note: str = ""
@@ -126,7 +127,22 @@ def command(row: Row, column: Column, recipes: Collection[str]) -> str:
     recipe = row.recipe.format(factor=column.factor)
     if recipe not in recipes:
         return ""
-    return " ".join([_read()[0][column.data].format(recipe=recipe), *([row.options] if row.options else [])])
+    words = [word for name, value in row.changes.items() for word in (f"--{name}", _as_option(value))]
+    return " ".join([_read()[0][column.data].format(recipe=recipe), *map(shlex.quote, words)])
+
+
+def _as_option(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True)
+    return text.removesuffix("...\n").strip()
+
+
+def by_option(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return changes with those of a mapping one by one, as runs write them."""
+    found: dict[str, Any] = {}
+    for name, value in changes.items():
+        inner = by_option(value) if isinstance(value, Mapping) else {"": value}
+        found |= {f"{name}.{rest}".removesuffix("."): each for rest, each in inner.items()}
+    return found
 
 
 def measuring(table: PaperTable) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -202,11 +203,9 @@ class ImageFolderData(ClassificationData):
 
 def _grey_28(image: Image.Image) -> Tensor:
     """Return an image as Fashion-MNIST's are: grey, 28 x 28 pixels, normalised."""
-    from torchvision.transforms.v2.functional import pil_to_tensor
-
     from ddfnet.data.classification.fashion_mnist import MEAN, STD
 
     grey = image.convert("L")
     if grey.size != (28, 28):
         grey = grey.resize((28, 28), Image.Resampling.BILINEAR)
-    return (pil_to_tensor(grey).to(torch.float32) / 255 - MEAN) / STD
+    return (torch.from_numpy(np.array(grey, dtype=np.float32))[None] / 255 - MEAN) / STD

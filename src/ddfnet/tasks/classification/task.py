@@ -165,6 +165,11 @@ class Classification(Task):
             self._averaging.on_save_checkpoint(self.trainer, self, checkpoint)
             del checkpoint["current_model_state"], checkpoint["averaging_state"]
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        # timm's schedule is a function of the options and the step: one that was saved would end where the run once ended.
+        checkpoint["lr_schedulers"] = [{} for _ in checkpoint.get("lr_schedulers", ())]
+
     def counted(self, data: TaskData) -> tuple[nn.Module, Sequence[int], str]:
         return self.network, _first_readable(data.splits.val, 1).shape, ""
 

@@ -67,17 +67,20 @@ def draw_preview(
     if truth is not None:
         axes[1, 0].set_visible(False)
         _show(axes[1, 1], truth[::step, ::step], "truth", **scale)
-        errors = [np.abs(found - truth) for found in (bicubic, result)]
-        seen = errors[0][np.isfinite(errors[0])]
-        most = float(np.percentile(seen, COVERED)) if seen.size else 0.0
-        scale = {"vmin": 0, "vmax": most or 1, "cmap": "magma"}
-        for axis, error, name in zip(axes[1, 2:], errors, ("bicubic", "ours"), strict=True):
-            drawn = _show(
-                axis, error[::step, ::step], f"error of {name}, RMSE {rmse(error):.4g} {unit}".rstrip(), **scale
-            )
+        drawn = _draw_errors(axes[1, 2:], [np.abs(found - truth) for found in (bicubic, result)], step, unit)
         figure.colorbar(drawn, ax=axes[1], label=unit, pad=0.01, extend="max")
     with whole_or_absent(path) as partial:
         figure.savefig(partial, dpi=110)
+
+
+def _draw_errors(axes: Any, errors: list[Map], step: int, unit: str) -> Any:
+    """Draw the absolute errors of bicubic and ours on one scale; return the last picture, for its colour bar."""
+    seen = errors[0][np.isfinite(errors[0])]
+    most = float(np.percentile(seen, COVERED)) if seen.size else 0.0
+    for axis, error, name in zip(axes, errors, ("bicubic", "ours"), strict=True):
+        title = f"error of {name}, RMSE {rmse(error):.4g} {unit}".rstrip()
+        drawn = _show(axis, error[::step, ::step], title, vmin=0, vmax=most or 1, cmap="magma")
+    return drawn
 
 
 def rmse(error: Map) -> float:

@@ -63,7 +63,7 @@ def train(
     *,
     epochs: int,
     seed: int,
-    command: str,
+    facts: dict[str, Any],
     trainer_options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train `task` on `data` from where `folder` stands, test the best epoch once and return the summary written.
@@ -72,31 +72,15 @@ def train(
 
     Args:
         seed: of weights, order and augmentation.
-        command: what the user typed, for the summary.
-        trainer_options: of `pytorch_lightning.Trainer`.
+        facts: what the summary says of the run besides, such as the command, the recipe and the changes to it.
+        trainer_options: of `pytorch_lightning.Trainer`; its `logger` is told what `metrics.csv` is.
 
     Raises:
         ValueError: an option or the data make training impossible, or a score is not finite.
         KeyboardInterrupt: the user stopped it.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs: expected an int >= 1, got {epochs}")
     prepare(task, data, seed)
-    history = History(folder.metrics, *task.monitor)
-    callbacks = [SeedEachEpoch(seed), history, Checkpoints(history, folder.best, folder.last)]
-    trainer = make_trainer(
-        {**(trainer_options or {}), "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks
-    )
-    if not trainer.limit_val_batches:
-        raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
-    resumed = str(folder.last) if folder.last.is_file() else None
-    try:
-        trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
-    except SystemExit:  # how Lightning ends on Ctrl-C
-        raise KeyboardInterrupt from None
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-
+    history, trainer = _fit(task, data, folder, epochs=epochs, seed=seed, trainer_options=trainer_options or {})
     best = history.best
     scores = {
         **evaluate(task, data, folder.best, trainer_options),
@@ -118,7 +102,7 @@ def train(
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": command,
+        **facts,
     }
     if not trainer.is_global_zero:
         return summary
@@ -127,6 +111,27 @@ def train(
     summary["pictures"] = ["curves.png", *(path.name for path in pictures.values())]
     write_text(folder.summary, json.dumps(summary, indent=2, allow_nan=False) + "\n")
     return summary
+
+
+def _fit(
+    task: Task, data: TaskData, folder: RunFolder, *, epochs: int, seed: int, trainer_options: dict[str, Any]
+) -> tuple[History, lightning.Trainer]:
+    """Train from where `folder` stands to the end, and return what was logged."""
+    if epochs < 1:
+        raise ValueError(f"epochs: expected an int >= 1, got {epochs}")
+    history = History(folder.metrics, *task.monitor)
+    callbacks = [SeedEachEpoch(seed), history, Checkpoints(history, folder.best, folder.last)]
+    trainer = make_trainer({**trainer_options, "max_epochs": epochs, "reload_dataloaders_every_n_epochs": 1}, callbacks)
+    if not trainer.limit_val_batches:
+        raise ValueError("trainer.limit_val_batches: expected more than 0, since the best epoch is chosen by them")
+    resumed = str(folder.last) if folder.last.is_file() else None
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
+    except SystemExit:  # how Lightning ends on Ctrl-C
+        raise KeyboardInterrupt from None
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return history, trainer
 
 
 def prepare(task: Task, data: TaskData, seed: int) -> None:
@@ -150,17 +155,18 @@ def evaluate(
 
 
 def make_trainer(options: dict[str, Any], callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    """A trainer as every run uses it: our checkpoints, no logger, a progress bar on a terminal."""
+    """Return a trainer as every run uses it: our checkpoints, a logger if one is named, a progress bar on a terminal."""
+    logger = options.get("logger") or False
     bar = [RichProgressBar(theme=RichProgressBarTheme(metrics_format=".4f"))] if sys.stdout.isatty() else []
     return lightning.Trainer(
-        logger=False,
+        logger=logger,
         enable_model_summary=False,
         enable_progress_bar=bool(bar),
         num_sanity_val_steps=0,
         callbacks=[*callbacks, *bar],
         plugins=[WholeCheckpointIO()],
         use_distributed_sampler=False,
-        **options,
+        **{name: value for name, value in options.items() if name != "logger"},
     )
 
 

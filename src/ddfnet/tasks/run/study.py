@@ -6,6 +6,7 @@ STUDY/RECIPE-seedN.log    what it printed
 
 import csv
 import io
+import json
 import os
 import shlex
 import statistics
@@ -133,7 +134,15 @@ def collect(done: Sequence[Trial]) -> list[Row]:
         told = {name: summary.get(name) for name in (*counts, "device", "threads", "date")}
         command = shlex.join(["ddfnet", "train", *trial.arguments])
         rows.append(
-            {"recipe": trial.recipe, "seed": trial.seed, **scores, **told, "command": command, **summary["versions"]}
+            {
+                "recipe": trial.recipe,
+                "seed": trial.seed,
+                **scores,
+                **told,
+                "changes": json.dumps(summary.get("changes")),
+                "command": command,
+                **summary["versions"],
+            }
         )
     rows.sort(key=lambda row: ([trial.recipe for trial in done].index(row["recipe"]), row["seed"]))
     return rows + _spreads(rows)
