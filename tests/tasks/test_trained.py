@@ -16,7 +16,7 @@ import ddfnet
 from ddfnet.data.images import central_transform
 from ddfnet.models.depth.joint_upsampling import save
 from ddfnet.tasks.hub import export_hub
-from ddfnet.tasks.trained import start_from
+from ddfnet.tasks.run.start import start_from
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:

@@ -79,7 +79,9 @@ class FashionMnistData(ClassificationData):
 
 
 class ImageFolderData(ClassificationData):
-    """Images in a folder for each class, RGB or, for a network with `in_chans: 1`, grey, or in tar files of such folders; see `ddfnet.data.classification`.
+    """Images in a folder for each class, or in tar files of such folders; see `ddfnet.data.classification`.
+
+    They are RGB, or grey for a network with `in_chans: 1` in `network_args`.
 
     Args:
         root: the folder.
