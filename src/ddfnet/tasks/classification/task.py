@@ -35,7 +35,7 @@ class Classification(Task):
     Args:
         network: its name.
         network_args: further arguments of `timm.create_model`, such as `{block_args: {layer_args: {heads: 2}}}`.
-        start: weights to begin with: of a run, by its folder, of a checkpoint or of an exported folder, see `ddfnet.load`. The
+        start: weights to begin with: of a run, by its folder, of a checkpoint or of an exported folder. The
             classifier begins anew where its classes are others.
         num_classes: None takes that of the data; a number must agree with it.
         loss: "cross-entropy" or "bce", timm's binary cross-entropy of every class.

@@ -45,7 +45,7 @@ class Detection(Task):
 
     Args:
         backbone, upsample, weights, weights_backbone: of `ddfnet.models.fasterrcnn_resnet50_fpn_ddf_up`.
-        start: weights to begin with: of a run, by its folder, of a checkpoint or of an exported folder, see `ddfnet.load`. The
+        start: weights to begin with: of a run, by its folder, of a checkpoint or of an exported folder. The
             box predictor begins anew where its classes are others.
         num_classes: without the background; None takes that of the data; a number must agree with it.
         min_size: images are resized so that their short side has so many pixels,

@@ -12,7 +12,7 @@ def weights_of(source: Path | str) -> dict[str, Tensor]:
     """Read the weights of a network, by the network's names.
 
     Args:
-        source: the folder of a run, whose best epoch is taken, or of `ddfnet export --hub`; a checkpoint or a .safetensors file.
+        source: the folder of a run, whose best epoch is taken, or of `ddfnet export --hub`; or a file of weights.
 
     Raises:
         FileNotFoundError: it is not there.
