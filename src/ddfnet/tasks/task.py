@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import pytorch_lightning as lightning
 import torch
 import torch.distributed as distributed
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
+from pytorch_lightning.utilities.rank_zero import rank_zero_info  # type: ignore[attr-defined]
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -32,7 +32,6 @@ class Task(lightning.LightningModule, ABC):
         name: of the network, for folders and tables.
         classes: names of the classes, () for a task without.
         monitor: the metric that chooses the best epoch and whether more is better; "epoch" chooses the last.
-        head: names of the modules of the network that depend on the classes.
         takes_batches: whether the network maps a batch of images to a tensor, so that it can be exported as such.
         unreadable: names of the images that could not be read.
     """
@@ -42,7 +41,6 @@ class Task(lightning.LightningModule, ABC):
     classes: tuple[str, ...] = ()
     monitor: tuple[str, Literal["min", "max"]]
     takes_batches: ClassVar[bool] = True
-    head: Sequence[str] = ()
     look: ClassVar[int] = 50  # batches from one look at the loss to the next: each look waits for the device
 
     def __init__(self) -> None:
@@ -117,9 +115,13 @@ class Task(lightning.LightningModule, ABC):
 
     def begin_with(self, start: str) -> None:
         """Give the network the weights of another run; its head keeps its own where the classes differ in number."""
-        kept = start_from(self.network, start, self.head)
+        kept = start_from(self.network, start, self.head())
         if kept:
             rank_zero_info(f"start: of other classes, and drawn anew: {', '.join(kept)}")
+
+    def head(self) -> tuple[str, ...]:
+        """Return the names of the modules of the network that depend on the classes."""
+        return ()
 
     def configure_model(self) -> None:
         self.build(self.trainer.datamodule)  # type: ignore[attr-defined]

@@ -180,9 +180,9 @@ class ImageFolderData(ClassificationData):
         settled = "bilinear" if self.interpolation == "random" else self.interpolation
         return {"crop_pct": self.crop_pct, "crop_mode": self.crop_mode, "interpolation": settled}
 
-    def _statistics(self) -> dict[str, Triple]:
+    def _statistics(self) -> dict[str, Any]:
         """Mean and standard deviation of each channel; of grey images three times the mean of theirs."""
-        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # type: ignore[attr-defined]
+        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
         found = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, **self.statistics}
         if self.channels == 1:

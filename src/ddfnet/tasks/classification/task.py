@@ -131,7 +131,6 @@ class Classification(Task):
         arguments = {k: v for k, v in (options.get("network_args") or {}).items() if not k.startswith("pretrained")}
         return {**options, "network_args": arguments, "start": None}
 
-    @property
     def head(self) -> tuple[str, ...]:
         names = getattr(self.network, "pretrained_cfg", {}).get("classifier") or ()
         return (names,) if isinstance(names, str) else tuple(names)
