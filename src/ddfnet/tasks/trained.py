@@ -59,7 +59,8 @@ class Trained(nn.Module):
             return self.network(*inputs)
         from ddfnet.tasks.depth.task import upsample
 
-        return upsample(self.network, *inputs)
+        network: Any = self.network
+        return upsample(network, *inputs)
 
 
 def load(source: Path | str) -> Trained:

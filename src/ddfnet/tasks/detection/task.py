@@ -126,6 +126,9 @@ class Detection(Task):
     def without_start(cls, options: dict[str, Any]) -> dict[str, Any]:
         return {**options, "weights": None, "weights_backbone": None, "start": None}
 
+    def head(self) -> tuple[str, ...]:
+        return ("roi_heads.box_predictor",)
+
     def _anchors(self) -> dict[str, AnchorGenerator]:
         sizes = self.hparams["anchor_sizes"]
         if sizes is None:
