@@ -105,7 +105,7 @@ from ddfnet.models.depth.joint_upsampling import pretrained
 assert ".zip" in ddfnet.__file__
 pretrained(8)
 print(len(recipes.names()), recipes.find("garments/ddf_up").is_file(), len(fashion_mnist().train), printed.FILE.is_file())
-print(ddfnet.ddf(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3), None).sum().item())
+print(ddfnet.ddf(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3), None, backend="torch").sum().item())
 """
     command = [sys.executable, "-c", script, str(tmp_path / "ddfnet.zip")]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

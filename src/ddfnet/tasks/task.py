@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import pytorch_lightning as lightning
 import torch
 import torch.distributed as distributed
+from pytorch_lightning.utilities.rank_zero import rank_zero_info  # type: ignore[attr-defined]
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -17,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ddfnet.models.complexity import complexity
 from ddfnet.tasks.data import TaskData
+from ddfnet.tasks.run.start import start_from
 
 
 class Task(lightning.LightningModule, ABC):
@@ -105,6 +107,21 @@ class Task(lightning.LightningModule, ABC):
     @abstractmethod
     def draw(self, data: TaskData, folder: Path) -> dict[str, Path]:
         """Draw the results into `folder` and return the pictures by name."""
+
+    def on_fit_start(self) -> None:
+        start = self.hparams.get("start")
+        if start is not None and self.trainer.ckpt_path is None:  # a resumed run has weights
+            self.begin_with(start)
+
+    def begin_with(self, start: str) -> None:
+        """Give the network the weights of another run; its head keeps its own where the classes differ in number."""
+        kept = start_from(self.network, start, self.head())
+        if kept:
+            rank_zero_info(f"start: of other classes, and drawn anew: {', '.join(kept)}")
+
+    def head(self) -> tuple[str, ...]:
+        """Return the names of the modules of the network that depend on the classes."""
+        return ()
 
     def configure_model(self) -> None:
         self.build(self.trainer.datamodule)  # type: ignore[attr-defined]

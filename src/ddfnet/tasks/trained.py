@@ -59,7 +59,8 @@ class Trained(nn.Module):
             return self.network(*inputs)
         from ddfnet.tasks.depth.task import upsample
 
-        return upsample(self.network, *inputs)
+        network: Any = self.network
+        return upsample(network, *inputs)
 
 
 def load(source: Path | str) -> Trained:
@@ -93,45 +94,6 @@ def load(source: Path | str) -> Trained:
     if path.suffix == ".safetensors":
         return _of_safetensors(path)
     return _of_checkpoint(path)
-
-
-def weights_of(source: Path | str) -> dict[str, Tensor]:
-    """Read the network's weights of anything that `load` takes, by the network's names.
-
-    Raises:
-        FileNotFoundError, ValueError: as `load`.
-    """
-    from ddfnet.models.classification.checkpoints import read_released
-
-    path = Path(source)
-    if path.is_dir():
-        folder = RunFolder(path)
-        path = path / "model.safetensors" if not folder.config.is_file() else folder.best
-    return read_released(path)
-
-
-def start_from(network: nn.Module, source: Path | str, head: Sequence[str]) -> list[str]:
-    """Give `network` the weights of another of the same kind, all but a head that scores other classes.
-
-    Args:
-        head: names of the modules that depend on the number of classes: `network` keeps its weights of other shapes.
-
-    Returns:
-        The names of the weights that were kept.
-
-    Raises:
-        FileNotFoundError, ValueError: as `load`, or the weights are those of another network.
-    """
-    found, expected = weights_of(source), network.state_dict()
-    kept = [
-        name
-        for name, tensor in found.items()
-        if name in expected and expected[name].shape != tensor.shape and name.startswith(tuple(f"{h}." for h in head))
-    ]
-    for name in kept:
-        found[name] = expected[name]
-    _load_weights(network, found, source, argument="start: ")
-    return kept
 
 
 def _of_checkpoint(path: Path) -> Trained:
@@ -251,9 +213,9 @@ class _Transform:
         return transformed(read, self.transform, self.channels)
 
 
-def _load_weights(network: nn.Module, state: Mapping[str, Tensor], where: Path | str, argument: str = "") -> None:
+def _load_weights(network: nn.Module, state: Mapping[str, Tensor], where: Path) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
-        raise ValueError(f"{argument}{where}: weights of another network: {first}") from None
+        raise ValueError(f"{where}: weights of another network: {first}") from None

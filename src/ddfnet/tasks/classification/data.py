@@ -80,7 +80,9 @@ class FashionMnistData(ClassificationData):
 
 
 class ImageFolderData(ClassificationData):
-    """Images in a folder for each class, RGB or, for a network with `in_chans: 1`, grey, or in tar files of such folders; see `ddfnet.data.classification`.
+    """Images in a folder for each class, or in tar files of such folders; see `ddfnet.data.classification`.
+
+    They are RGB, or grey for a network with `in_chans: 1` in `network_args`.
 
     Args:
         root: the folder.
@@ -179,9 +181,9 @@ class ImageFolderData(ClassificationData):
         settled = "bilinear" if self.interpolation == "random" else self.interpolation
         return {"crop_pct": self.crop_pct, "crop_mode": self.crop_mode, "interpolation": settled}
 
-    def _statistics(self) -> dict[str, Triple]:
+    def _statistics(self) -> dict[str, Any]:
         """Mean and standard deviation of each channel; of grey images three times the mean of theirs."""
-        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD  # type: ignore[attr-defined]
+        from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
         found = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, **self.statistics}
         if self.channels == 1:

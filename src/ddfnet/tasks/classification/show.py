@@ -11,7 +11,6 @@ from PIL import Image
 from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
-from ddfnet.data.classification.fashion_mnist import MEAN, STD
 from ddfnet.data.decode import read_rgb
 from ddfnet.nn.ddf import DDF
 from ddfnet.tasks.classification.data import FashionMnistData, ImageFolderData
@@ -184,14 +183,9 @@ def _of_run(path: Path) -> Subject:
         raise ValueError(f"{path}: expected a run of classification, got one of {type(task).__name__}")
     network: Any = task.network
     channels = channels_of(network.state_dict())
-    mean: Sequence[float]
-    std: Sequence[float]
-    if isinstance(data, FashionMnistData):
-        mean, std, size = (MEAN,), (STD,), 28
-    else:
-        defaults = network.pretrained_cfg
-        mean, std = (data.statistics.get(name, defaults[name][:channels]) for name in ("mean", "std"))
-        size = data.image_size
+    data.take_channels(channels)
+    mean, std = (data.preparation[name][:channels] for name in ("mean", "std"))
+    size = data.image_size if isinstance(data, ImageFolderData) else data.preparation["size"]
     return Subject(network, task.name, f"trained weights of {path.name}", channels, size, mean, std)
 
 

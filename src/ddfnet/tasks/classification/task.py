@@ -35,6 +35,8 @@ class Classification(Task):
     Args:
         network: its name.
         network_args: further arguments of `timm.create_model`, such as `{block_args: {layer_args: {heads: 2}}}`.
+        start: weights to begin with: of a run, by its folder, of a checkpoint or of an exported folder. The
+            classifier begins anew where its classes are others.
         num_classes: None takes that of the data; a number must agree with it.
         loss: "cross-entropy" or "bce", timm's binary cross-entropy of every class.
         bce_threshold: of "bce": mixed targets above it are ones, the others zeros; None takes them as they are.
@@ -63,6 +65,7 @@ class Classification(Task):
         *,
         network_args: dict[str, Any] | None = None,
         num_classes: int | None = None,
+        start: str | None = None,
         loss: Literal["cross-entropy", "bce"] = "cross-entropy",
         bce_threshold: float | None = None,
         optimizer: str = "adamw",
@@ -126,7 +129,11 @@ class Classification(Task):
     @classmethod
     def without_start(cls, options: dict[str, Any]) -> dict[str, Any]:
         arguments = {k: v for k, v in (options.get("network_args") or {}).items() if not k.startswith("pretrained")}
-        return {**options, "network_args": arguments}
+        return {**options, "network_args": arguments, "start": None}
+
+    def head(self) -> tuple[str, ...]:
+        names = getattr(self.network, "pretrained_cfg", {}).get("classifier") or ()
+        return (names,) if isinstance(names, str) else tuple(names)
 
     def create_metrics(self) -> None:
         classes = len(self.classes)

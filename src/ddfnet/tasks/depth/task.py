@@ -18,7 +18,6 @@ from ddfnet.models.depth.joint_upsampling import (
     DDFUpNet,
     JointUpsampler,
     PacJointUpsample,
-    load,
     pretrained,
     save,
 )
@@ -29,7 +28,7 @@ from ddfnet.tasks.data import TaskData
 from ddfnet.tasks.depth.data import DepthBatch, DepthData, ScoredSplit
 from ddfnet.tasks.depth.metrics import DepthErrors, depth_errors
 from ddfnet.tasks.depth.pictures import draw_depth
-from ddfnet.tasks.run.checkpoints import load_checkpoint
+from ddfnet.tasks.run.start import weights_of
 from ddfnet.tasks.task import Task, gathered
 
 NETWORKS: dict[str, type[JointUpsampler]] = {"ddf_up_net": DDFUpNet, "pac": PacJointUpsample}
@@ -117,9 +116,8 @@ class DepthUpsampling(Task):
     def without_start(cls, options: dict[str, Any]) -> dict[str, Any]:
         return {**options, "start": None}
 
-    def on_fit_start(self) -> None:
-        if self.hparams["start"] is not None and self.trainer.ckpt_path is None:  # a resumed run has weights
-            begin_with(self.network, self.hparams["start"])
+    def begin_with(self, start: str) -> None:
+        begin_with(self.network, start)
 
     def describe(self, data: TaskData) -> dict[str, Any]:
         units = {"unit_of_validation": data.splits.val.unit, "unit": data.splits.test.unit}
@@ -289,11 +287,7 @@ def _weights(start: str | Path, factor: int) -> dict[str, Tensor]:
             return pretrained(factor).state_dict()
         except FileNotFoundError:
             return pretrained(factor // 2).state_dict()
-    path = Path(start)
-    if path.suffix == ".safetensors":
-        return load(path).state_dict()
-    saved = load_checkpoint(path / "best.ckpt")["state_dict"]
-    return {name.removeprefix("network."): value for name, value in saved.items()}
+    return weights_of(start)
 
 
 def upsample(network: JointUpsampler, low: Tensor, rgb: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ class Detection(Task):
 
     Args:
         backbone, upsample, weights, weights_backbone: of `ddfnet.models.fasterrcnn_resnet50_fpn_ddf_up`.
+        start: weights to begin with: of a run, by its folder, of a checkpoint or of an exported folder. The
+            box predictor begins anew where its classes are others.
         num_classes: without the background; None takes that of the data; a number must agree with it.
         min_size: images are resized so that their short side has so many pixels,
         max_size: and their long side at most so many.
@@ -75,6 +77,7 @@ class Detection(Task):
         weights: str | None = None,
         weights_backbone: str | None = None,
         num_classes: int | None = None,
+        start: str | None = None,
         min_size: int = 800,
         max_size: int = 1333,
         anchor_sizes: list[float] | None = None,
@@ -121,7 +124,10 @@ class Detection(Task):
 
     @classmethod
     def without_start(cls, options: dict[str, Any]) -> dict[str, Any]:
-        return {**options, "weights": None, "weights_backbone": None}
+        return {**options, "weights": None, "weights_backbone": None, "start": None}
+
+    def head(self) -> tuple[str, ...]:
+        return ("roi_heads.box_predictor",)
 
     def _anchors(self) -> dict[str, AnchorGenerator]:
         sizes = self.hparams["anchor_sizes"]
