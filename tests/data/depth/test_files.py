@@ -141,7 +141,7 @@ def test_exr_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "OpenEXR", None)
     (tmp_path / "d.exr").write_bytes(b"any")
     with pytest.raises(
-        ModuleNotFoundError, match="EXR files need the package OpenEXR, which is not installed: pip inst"
+        ImportError, match="EXR files need the package OpenEXR, which is not installed: pip inst"
     ):
         read_depth(tmp_path / "d.exr")
 
