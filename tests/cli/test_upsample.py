@@ -1,4 +1,4 @@
-"""`ddfnet upsample`: files in, a file of the same format and unit out; and nothing but a sentence where that can't be."""
+"""`ddfnet upsample`: files or folders in, files of any format out; and nothing but a sentence where that can't be."""
 
 import re
 import subprocess
@@ -15,10 +15,11 @@ from PIL import Image
 
 import ddfnet
 from ddfnet.cli import main
-from ddfnet.data.depth.files import read_depth
-from ddfnet.models.depth import joint_upsampling
+from ddfnet.data.depth.files import FORMATS, read_depth
+from ddfnet.data.depth.point_cloud import POINT
+from ddfnet.models.depth import convex_up_net
 from ddfnet.models.depth import upsample as upsample_depth
-from ddfnet.models.depth.joint_upsampling import DDFUpNet, save
+from ddfnet.models.depth.convex_up_net import ConvexUpNet, save
 
 LOW, SIZE = (9, 12), (36, 47)
 
@@ -27,14 +28,17 @@ LOW, SIZE = (9, 12), (36, 47)
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    save(DDFUpNet(4, residual=True), folder / "ddf_up_net_x4.safetensors")
-    return folder
+    counts = (1,) * 5
+    network = ConvexUpNet((8,) * 5, encoder=counts, decoder=counts, embedding=4)
+    save(network, folder / "weights.safetensors")
+    return folder / "weights.safetensors"
 
 
 @pytest.fixture
 def files(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of inputs; untrained weights in the place of those that ship."""
-    monkeypatch.setattr(joint_upsampling, "WEIGHTS", weights)
+    monkeypatch.setattr(convex_up_net, "WEIGHTS", weights)
+    upsample_depth._shipped.cache_clear()
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     depth = 1 + 2 * rng.random(LOW, dtype=np.float32)
@@ -53,6 +57,7 @@ def files(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
     tifffile.imwrite("depth.tiff", depth)
     Image.fromarray(depth).save("lzw.tif", compression="tiff_lzw")
+    np.save("metres.npy", depth / 1000)
     Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save("rgb.png")
     return tmp_path
 
@@ -71,10 +76,14 @@ def rgb() -> NDArray[np.uint8]:
         ("depth.npy", "out.npy", np.float32),
         ("double.npy", "out.npy", np.float64),
         ("depth.tiff", "out.tif", np.float32),
+        ("lzw.tif", "out.tif", np.float32),
         ("depth.png", "out.PNG", np.uint16),
+        ("depth.png", "out.npz", np.uint16),
+        ("depth.png", "out.pfm", np.float32),
+        ("eight.png", "out.pgm", np.uint8),
     ],
 )
-def test_the_result_has_the_format_and_the_unit_of_the_input(
+def test_the_result_has_the_unit_and_the_dtype_of_the_input(
     files: Path, capsys: pytest.CaptureFixture[str], depth: str, out: str, dtype: Any
 ) -> None:
     before = names(files)
@@ -83,7 +92,7 @@ def test_the_result_has_the_format_and_the_unit_of_the_input(
     found, given = read_depth(files / out), read_depth(files / depth)
     assert (found.dtype, found.values.shape) == (np.dtype(dtype), SIZE)
     expected = ddfnet.upsample_depth(given.values, rgb())
-    assert np.array_equal(found.values, np.round(expected) if dtype == np.uint16 else expected)
+    assert np.array_equal(found.values, np.round(expected) if found.dtype.kind == "u" else expected)
     assert f"{out}: 36x47, from 9x12, 6 unknown pixels filled" in capsys.readouterr().out
 
 
@@ -126,16 +135,10 @@ def test_marks_of_unknown_pixels(
 @pytest.mark.parametrize(
     ("values", "note"),
     [
-        ({(0, 0): 65535.0, (0, 1): 65535.0}, r"far off all else \(1\.\d+ to 2\.\d+\): 65535, in 2 of 102 known pixels"),
         (
             {(0, 0): -0.5, (0, 1): -0.25},
             r"negative depths, -0\.5 to -0\.25, in 2 of 102 known pixels, taken as they are",
         ),
-        (
-            {(row, column): 65535.0 for row in range(6) for column in range(12)},
-            r"65535, far from all else, in 72 of \d+ known pixels, taken as it is",
-        ),
-        ({(row, column): -1.0 for row in range(9) for column in range(12)}, "-1 in all known pixels, taken as it is"),
         ({}, ""),
     ],
 )
@@ -149,19 +152,161 @@ def test_notes_on_values_that_may_be_marks(
     line = ["upsample", "marked.npy", "rgb.png", "-o", "out.npy", "--device", "cpu", "--preview", "out.png"]
     assert main(line) == 0
     error = capsys.readouterr().err
-    ending = "; if that marks unknown pixels, name it by --unknown\n"
+    ending = "; --unknown names those that mark unknown pixels\n"
     assert re.fullmatch(f"note: {note}{ending}" if note else "", error)
 
 
-def test_a_note_on_the_greatest_of_16_bits(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    depth = np.random.default_rng(0).integers(20_000, 60_000, LOW, np.uint16)
+def test_a_note_on_65535_in_16_bits(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    depth = np.random.default_rng(0).integers(2_000, 6_000, LOW, np.uint16)
     depth[0, :3] = 65535
     Image.fromarray(depth).save("depth.png")
     assert main(["upsample", "depth.png", "rgb.png", "-o", "out.png", "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "note: 65535, far from all other values of DEPTH, is taken for unknown\n"
+    assert "3 unknown pixels filled, 3 of them 65535" in printed.out
+    assert np.asarray(Image.open("out.png")).max() <= 6000
+
+
+def test_samples_and_known_zeros(files: Path) -> None:
+    depth = np.load("depth.npy")
+    depth[0, 0] = 0
+    np.save("depth.npy", depth)
+    line = ["upsample", "depth.npy", "rgb.png", "-o", "out.npy", "--device", "cpu"]
+    for samples in ("point", "average"):
+        for known in (False, True):
+            assert main([*line, "--samples", samples, *["--zero-is-known"] * known]) == 0
+            expected = ddfnet.upsample_depth(depth, rgb(), samples=samples, zero_is_known=known)  # type: ignore[arg-type]
+            assert np.array_equal(np.load("out.npy"), expected)
+
+
+def test_metres_become_millimetres(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["upsample", "depth.npy", "rgb.png", "-o", "out.png", "--device", "cpu"]
+    assert main(line) == 1
+    assert "out.png: expected depths whose range has at least 256 whole numbers" in capsys.readouterr().err
+    assert main([*line, "--scale", "1000"]) == 0
+    expected = ddfnet.upsample_depth(np.load("depth.npy"), rgb())
+    assert np.abs(np.asarray(Image.open("out.png")) - 1000.0 * expected).max() <= 0.51
+
+
+def test_the_confidence(files: Path) -> None:
+    line = ["upsample", "depth.npy", "rgb.png", "-o", "out.npy", "--device", "cpu", "--confidence"]
+    _, expected = ddfnet.upsample_depth(np.load("depth.npy"), rgb(), confidence=True)
+    assert main([*line, "sure.npy"]) == 0
+    assert np.array_equal(np.load("sure.npy"), expected)
+    assert main([*line, "sure.png"]) == 0
+    assert np.array_equal(np.asarray(Image.open("sure.png")), np.round(255 * expected))
+
+
+def test_the_point_cloud(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["upsample", "depth.npy", "rgb.png", "-o", "out.npy", "--device", "cpu", "--point-cloud", "out.ply"]
+    assert main([*line, "--intrinsics", "50", "50", "23", "17.5"]) == 0
+    assert f"out.ply: {SIZE[0] * SIZE[1]} points" in capsys.readouterr().out
+    points = np.frombuffer(Path("out.ply").read_bytes().partition(b"end_header\n")[2], POINT)
+    assert np.array_equal(points["xyz"][:, 2], np.load("out.npy").ravel())
+    assert np.array_equal(points["rgb"], rgb().reshape(-1, 3))
+
+
+@pytest.fixture
+def folders(files: Path) -> Path:
+    """Three pairs, the second of which is damaged, and an image without a depth map."""
+    for folder in ("depths", "images"):
+        Path(folder).mkdir()
+    for number in range(3):
+        np.save(f"depths/frame_{number}_depth.npy", np.load("depth.npy") + number)
+        Image.open("rgb.png").save(f"images/frame_{number}.png")
+    Path("images/frame_1.png").write_bytes(Path("rgb.png").read_bytes()[:1000])
+    Image.open("rgb.png").save("images/frame_9.png")
+    return files
+
+
+def test_a_folder_of_pairs(folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are read once; a pair that fails is named, and the others are done; the exit code says so."""
+    reads = []
+    monkeypatch.setattr(upsample_depth, "pretrained", lambda: reads.append(1) or convex_up_net.pretrained())
+    upsample_depth._shipped.cache_clear()
+    line = [
+        "upsample",
+        "depths",
+        "images",
+        "-o",
+        "out/maps",
+        "--device",
+        "cpu",
+        "--format",
+        "tif",
+        "--confidence",
+        "sure",
+    ]
+    assert main(line) == 1
+    error = capsys.readouterr().err
+    assert "failed: depths/frame_1_depth.npy: images/frame_1.png: unreadable or truncated image" in error
+    assert "ddfnet upsample: 1 of 3 pairs failed" in error
+    assert "note: images/frame_9.png has no depth map of its name" in error
+    assert len(reads) == 1
+    assert names(folders / "out/maps") == {"frame_0_depth.tif", "frame_2_depth.tif"}
+    assert names(folders / "sure") == {"frame_0_depth.png", "frame_2_depth.png"}
+    expected = ddfnet.upsample_depth(np.load("depths/frame_2_depth.npy"), rgb())
+    assert np.array_equal(read_depth("out/maps/frame_2_depth.tif").values, expected)
+    Path("images/frame_1.png").unlink()
+    assert main(line) == 1
+    assert "images/frame_1_depth.*: expected a photograph, found no such file" in capsys.readouterr().err
+    Path("depths/frame_1_depth.npy").unlink()
+    assert main(line) == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["depths", "rgb.png", "-o", "out"], "RGB: expected a folder, as the other is one, got rgb.png"),
+        (["out", "images", "-o", "new"], "DEPTH: expected depth maps in .png, .pgm, .*, found none in out"),
+        (["depths", "images", "-o", "out", "--format", "jpg"], "--format: expected one of .png, .*, got 'jpg'"),
+        (["depths", "images", "-o", "depths"], "--out: expected another file than DEPTH, got depths/frame_0_depth.npy"),
+    ],
+)
+def test_folders_that_cannot_be(
+    folders: Path, capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str
+) -> None:
+    Path("out").mkdir()
+    assert main(["upsample", *argv]) == 1
+    assert re.match(f"ddfnet upsample: {sentence}", capsys.readouterr().err)
+
+
+def turned(orientation: int) -> None:
+    """turned.png: rgb.png, stored in another orientation, which its EXIF data undo."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = {1: rgb(), 3: rgb()[::-1, ::-1], 6: np.rot90(rgb())}[orientation]
+    Image.fromarray(pixels.copy()).save("turned.png", exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_photograph_is_turned_upright(files: Path, capsys: pytest.CaptureFixture[str], orientation: int) -> None:
+    turned(orientation)
+    assert main(["upsample", "depth.npy", "turned.png", "-o", "out.npy", "--device", "cpu"]) == 0
+    expected = f"note: turned.png is turned upright, as its EXIF orientation {orientation} says\n"
+    assert capsys.readouterr().err == expected
+    assert np.array_equal(np.load("out.npy"), ddfnet.upsample_depth(np.load("depth.npy"), rgb()))
+
+
+def test_a_depth_map_of_a_photograph_as_it_is_stored_is_refused(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned(6)
+    np.save("depth.npy", np.rot90(np.load("depth.npy")))
+    assert main(["upsample", "depth.npy", "turned.png", "-o", "out.npy"]) == 1
     expected = (
-        "note: 65535, the greatest that 16 bits hold, in 3 of 108 known pixels, taken as it is; if that marks unknown"
+        "turned.png: its EXIF orientation turns it from 47x36 to 36x47, and the depth map of 12x9 fits it unturned;"
     )
-    assert capsys.readouterr().err.startswith(expected)
+    assert expected in capsys.readouterr().err
+
+
+def test_a_large_photograph(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    line = ["upsample", "depth.npy", "rgb.png", "-o", "out.npy", "--device", "cpu"]
+    assert main(line) == 1
+    assert "rgb.png: Pillow reads at most 0 megapixels" in capsys.readouterr().err
+    assert main([*line, "--large"]) == 0
+    assert Image.MAX_IMAGE_PIXELS == 100
 
 
 def test_the_error_against_the_truth(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,25 +338,22 @@ def test_the_error_against_the_truth(files: Path, capsys: pytest.CaptureFixture[
             ["vast.npy", "rgb.png"],
             "vast.npy: expected depths that float32 holds, 1.18e-38 to 3.4e+38 in magnitude, got 1e+300",
         ),
-        (["eight.png", "rgb.png", "-o", "out.png"], "eight.png: expected a 16-bit grey PNG"),
-        (["rgb.png", "rgb.png", "-o", "out.png"], "rgb.png: expected a 16-bit grey PNG"),
+        (["rgb.png", "rgb.png", "-o", "out.png"], "rgb.png: expected a grey PNG"),
+        (["depth.npy", "rgb.png", "--point-cloud", "a.ply"], "--point-cloud, --intrinsics: expected both or neither"),
+        (
+            ["depth.npy", "rgb.png", "--point-cloud", "a.obj", "--intrinsics", "1", "1", "0", "0"],
+            "--point-cloud: expected a name that ends in .ply, got a.obj",
+        ),
+        (
+            ["depth.npy", "rgb.png", "--confidence", "out.npy"],
+            "--confidence: expected another file than --out, got out",
+        ),
         (["nope.npy", "rgb.png"], "nope.npy: expected a depth map, found no such file"),
         (["depth.npy", "nope.png"], "nope.png: expected a photograph, found no such file"),
         (["depth.npy", "."], ".: expected a photograph, found a folder"),
         (["depth.npy", "truth.npy"], "truth.npy: not an image"),
-        (
-            ["lzw.tif", "rgb.png", "-o", "out.tif"],
-            "lzw.tif: expected a TIFF without compression or with deflate, got LZW",
-        ),
         (["depth.npy", "rgb.png", "-o", "nope/out.npy"], "--out: the folder nope is not there"),
-        (
-            ["depth.npy", "rgb.png", "-o", "out"],
-            "--out: expected a name that ends in .npy, the format of DEPTH, got out",
-        ),
-        (
-            ["depth.tiff", "rgb.png"],
-            "--out: expected a name that ends in .tif or .tiff, the format of DEPTH, got out.npy",
-        ),
+        (["depth.npy", "rgb.png", "-o", "out"], "out: expected a depth map in .png, "),
         (["depth.npy", "rgb.png", "-o", "."], "--out: expected a file, found a folder"),
         (["depth.npy", "rgb.png", "-o", "depth.npy"], "--out: expected another file than DEPTH, got depth.npy"),
         (["depth.npy", "rgb.png", "--preview", "rgb.png"], "--preview: expected another file than RGB, got rgb.png"),
@@ -222,7 +364,7 @@ def test_the_error_against_the_truth(files: Path, capsys: pytest.CaptureFixture[
             ["depth.npy", "rgb.png", "--truth", "depth.tiff"],
             "--truth: expected a map of the size of RGB, 36x47, got 9x12",
         ),
-        (["depth.npy", "rgb.png", "--tile", "20"], "tile: expected at least 76 pixels at 4x, got 20"),
+        (["depth.npy", "rgb.png", "--tile", "20"], "tile: expected at least "),
         (["depth.npy", "rgb.png", "--device", "toaster"], "--device: expected a device that is there, got 'toaster'"),
         (["depth.npy", "rgb.png", "--device", "meta"], "--device: expected a device that is there, got 'meta'"),
     ],
@@ -250,33 +392,33 @@ def test_an_interrupt_leaves_no_file(files: Path, monkeypatch: pytest.MonkeyPatc
     if where == "computing":
         monkeypatch.setattr(upsample_depth, "upsample_tiled", interrupt)
     else:
-        monkeypatch.setattr(np, "save", half)
+        monkeypatch.setitem(FORMATS, ".npy", FORMATS[".npy"]._replace(write=half))
     before = names(files)
     assert main(["upsample", "depth.npy", "rgb.png", "-o", "out.npy", "--device", "cpu"]) == 130
     assert names(files) == before
 
 
 MEASURED = """
-import resource, sys
+import resource
 import numpy as np, torch
 import ddfnet
-from ddfnet.models.depth.joint_upsampling import DDFUpNet
+from ddfnet.models.depth.convex_up_net import ConvexUpNet
 
 torch.manual_seed(0)
 rng = np.random.default_rng(0)
 rgb = rng.integers(0, 256, (4000, 6000, 3), dtype=np.uint8)
 depth = 1 + rng.random((250, 375), dtype=np.float32)
-result = ddfnet.upsample_depth(depth, rgb, network=DDFUpNet(16, residual=True))
+result = ddfnet.upsample_depth(depth, rgb, network=ConvexUpNet().eval())
 print(result.shape, bool(np.isfinite(result).all()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 
 
 @pytest.mark.slow
-def test_24_megapixels_in_4_gigabytes(record_property: Callable[[str, object], None]) -> None:
-    """At 16x, where the guidance has the most channels; peak resident memory of the whole process, in GiB."""
+def test_24_megapixels_in_2_gigabytes(record_property: Callable[[str, object], None]) -> None:
+    """Peak resident memory of the whole process, in GiB."""
     done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True)
     shape, _, rest = done.stdout.partition(") ")
     finite, peak = rest.split()
     record_property("peak, GiB", peak)
     assert (shape, finite) == ("(4000, 6000", "True")
-    assert float(peak) < 4
+    assert float(peak) < 2

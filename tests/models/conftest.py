@@ -1,27 +1,43 @@
 """Networks for the tests of `upsample_depth`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from ddfnet.models.depth import joint_upsampling
-from ddfnet.models.depth.joint_upsampling import DDFUpNet
+from ddfnet.models.depth import convex_up_net, upsample
+from ddfnet.models.depth.convex_up_net import ConvexUpNet
 
 
-@pytest.fixture(scope="module")
-def network() -> DDFUpNet:
-    """Untrained, residual: about a bilinear upsampling."""
+def untrained(levels: int = 5) -> ConvexUpNet:
+    """A small network with random heads, whose output is far from bilinear interpolation."""
     torch.manual_seed(0)
-    return DDFUpNet(8, residual=True)
+    counts = (1,) * levels
+    network = ConvexUpNet((8,) * levels, encoder=counts, decoder=counts, embedding=4)
+    for module in (network.head, *network.fill):
+        nn.init.normal_(module.weight, std=0.1)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def network() -> ConvexUpNet:
+    return untrained()
+
+
+@pytest.fixture(scope="session")
+def small() -> ConvexUpNet:
+    """Three levels: it sees less, so that small images have several windows."""
+    return untrained(3)
 
 
 @pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, DDFUpNet]:
-    """Untrained networks in the place of those that ship."""
-    torch.manual_seed(1)
-    networks = {factor: DDFUpNet(factor, residual=True) for factor in (4, 8, 16)}
-    for factor, untrained in networks.items():
-        joint_upsampling.save(untrained, tmp_path / f"ddf_up_net_x{factor}.safetensors")
-    monkeypatch.setattr(joint_upsampling, "WEIGHTS", tmp_path)
-    return networks
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ConvexUpNet]:
+    """An untrained network in the place of the one that ships."""
+    network = untrained()
+    convex_up_net.save(network, tmp_path / "weights.safetensors", dtype=torch.float32)
+    monkeypatch.setattr(convex_up_net, "WEIGHTS", tmp_path / "weights.safetensors")
+    upsample._shipped.cache_clear()
+    yield network
+    upsample._shipped.cache_clear()

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ddfnet.data.depth.files import FORMATS, DepthMap, read_depth, read_rgb, write_depth
+from ddfnet.data.depth.files import FORMATS, DepthMap, orientation, read_depth, read_rgb, write_depth
 
 
 def png(path: Path, numbers: object) -> Path:
@@ -141,7 +141,7 @@ def test_exr_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(__import__("sys").modules, "OpenEXR", None)
     (tmp_path / "d.exr").write_bytes(b"any")
     with pytest.raises(
-        ModuleNotFoundError, match="EXR files need the package OpenEXR, which is not installed: pip inst"
+        ImportError, match="EXR files need the package OpenEXR, which is not installed: pip inst"
     ):
         read_depth(tmp_path / "d.exr")
 
@@ -313,3 +313,13 @@ def test_a_photograph_above_pillows_limit(tmp_path: Path, monkeypatch: pytest.Mo
         read_rgb(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert read_rgb(path).shape == (5, 5, 3)
+
+
+def test_a_photograph_is_read_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pixels = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "turned.png"), pixels[::-1, ::-1])
+    assert orientation(tmp_path / "turned.png") == 3
+    assert orientation(png(tmp_path / "plain.png", pixels)) == 1

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ddfnet.atomic import whole_or_absent
 from ddfnet.data.decode import read_rgb as decode_rgb
@@ -73,7 +73,7 @@ def read_depth(path: Path | str, *, unknown: Sequence[float] = (), zero_is_known
 
     Raises:
         FileNotFoundError: there is no such file.
-        ModuleNotFoundError: the file is an EXR, and the package OpenEXR is not installed.
+        ImportError: the file is an EXR, and the package OpenEXR is not installed.
         ValueError: its name or its content is not one depth map, it is damaged, or has a depth that float32 does not hold.
     """
     path = Path(path)
@@ -114,7 +114,7 @@ def write_depth(
         scale: multiplies the depths: 1000 makes millimetres of metres.
 
     Raises:
-        ModuleNotFoundError: the file is an EXR, and the package OpenEXR is not installed.
+        ImportError: the file is an EXR, and the package OpenEXR is not installed.
         ValueError: the suffix is none of these, the shape is not (H, W), or a depth does not fit: it is beyond the file's
             dtype, would be rounded to the 0 that marks unknown pixels, or fractional depths would be rounded to fewer than
             256 whole numbers.
@@ -142,6 +142,16 @@ def read_rgb(path: Path | str) -> NDArray[np.uint8]:
     path = Path(path)
     _check_file(path, "a photograph")
     return np.array(decode_rgb(path))
+
+
+def orientation(path: Path | str) -> int:
+    """A photograph's EXIF orientation, 2 to 8; 1 where none turns it, or where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            found = image.getexif().get(ExifTags.Base.Orientation, 1)
+            return found if image.format != "TIFF" and found in range(2, 9) else 1
+    except Exception:  # Pillow raises whatever the damage leads its parser to
+        return 1
 
 
 def format_of(path: Path) -> Format:
@@ -333,9 +343,7 @@ def _open_exr() -> Any:
     try:
         import OpenEXR
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "EXR files need the package OpenEXR, which is not installed: pip install openexr", name="OpenEXR"
-        ) from None
+        raise ImportError("EXR files need the package OpenEXR, which is not installed: pip install openexr") from None
     return OpenEXR
 
 

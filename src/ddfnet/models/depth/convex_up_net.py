@@ -190,6 +190,7 @@ class ConvexUpNet(nn.Module):
         samples: Samples = "point",
         known: Tensor | None = None,
         statistics: Statistics | None = None,
+        spread: bool = False,
     ) -> Tensor:
         """Upsamples `depth` to the photograph's resolution.
 
@@ -199,9 +200,10 @@ class ConvexUpNet(nn.Module):
             samples: "point" where sample i is the depth of pixel i*f + (f-1)//2, "average" where it is a mean of f x f.
             known: (B, 1, h, w) bool; what is False is unknown, whatever the depth holds there.
             statistics: of the whole map, where this is a window.
+            spread: also give the standard deviation of the samples that each output mixes, by their weights.
 
         Returns:
-            (B, 1, H, W), in the unit of `depth`. Known point samples, and known pixels at f = 1, come back as they are.
+            (B, 1, H, W), in the unit of `depth`; with `spread` (B, 2, H, W), the second in parts of the map's scale. Known point samples, and known pixels at f = 1, come back as they are.
 
         Raises:
             TypeError: `depth` or `rgb` is not floating.
@@ -218,8 +220,14 @@ class ConvexUpNet(nn.Module):
         height, width = rgb.shape[2:]
         rgb = _padded(rgb, self.stride)
         depth = _padded((depth.to(centre.dtype) - centre) / scale, self.stride // factor)
-        output = self._upsample(depth, rgb, factor, samples)
-        return output[:, :, :height, :width] * scale + centre
+        if spread:  # means of squares go the same way as means
+            depth = torch.cat([depth, depth.square()], 1)
+        output = self._upsample(depth, rgb, factor, samples)[:, :, :height, :width]
+        means = output[:, :1]
+        result = means * scale + centre
+        if not spread:
+            return result
+        return torch.cat([result, (output[:, 1:] - means.square()).clamp_min(0).sqrt()], 1)
 
     def _upsample(self, depth: Tensor, rgb: Tensor, factor: int, samples: Samples) -> Tensor:
         """In parts of the map's range, at sizes that are multiples of `stride`."""
@@ -236,10 +244,10 @@ class ConvexUpNet(nn.Module):
         for level in range(len(skips), 0, -1):
             skip = skips[level - 1]
             if level >= finest:
-                measured = pyramid[level - finest][1]
-                beside = _beside(values, measured, samples, 2 ** max(finest - level, 0))
+                measured = pyramid[level - finest][1][:, :1]
+                beside = _beside(values[:, :1], measured, samples, 2 ** max(finest - level, 0))
             else:
-                beside = _between(given, samples, factor, 2**level)
+                beside = _between(given[:, :1], samples, factor, 2**level)
             if decoded is not None:
                 skip = skip + self.up[level - 1](self.project[level - 1](decoded), skip)
             decoded = self.decoder[level - 1](torch.cat([skip, beside.to(skip.dtype)], 1))

@@ -14,6 +14,7 @@ from torch import Tensor
 from ddfnet.models.depth.grid import Axis, Part, Samples, interpolate
 
 Progress = Callable[[int, int], None]
+FAR = 1e4
 
 
 class DepthNetwork(Protocol):
@@ -126,7 +127,7 @@ def upsample_tiled(
     output back to the image's: were it the depth that is resized, samples would be lost and edges smeared.
 
     Args:
-        depth: (h, w) float32, NaN where unknown.
+        depth: (h, w) float32, about -1 to 1, NaN where unknown; at least one value within -1e4 to 1e4.
         rgb: (3, H, W) uint8, or floating in 0 to 1. Windows are moved to the device.
         grid: of both.
         device: that of the network.
@@ -144,7 +145,8 @@ def upsample_tiled(
     result = torch.empty(1 + spread, *rgb.shape[1:], dtype=torch.float32, device=device)
     with torch.no_grad():
         depth = depth.to(device)
-        statistics = network.statistics(depth[None, None])
+        # Beside values beyond that, float32 would round the others.
+        statistics = network.statistics(depth.where(depth.abs() <= FAR, torch.nan)[None, None])
         for window in windows:
             low, image = window.depth(depth), window.image(rgb, device)
             output = network(low, image, samples=grid.rows.samples, statistics=statistics, spread=spread)

@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar, get_args
 
 import numpy as np
@@ -23,8 +23,9 @@ from ddfnet.ops.unknown_depth import SATURATED, unknown_pixels
 Depth = TypeVar("Depth", Tensor, NDArray[Any])
 
 FACTORS = (1, 2, 4, 8, 16, 32)  # that the network was trained for
-TWO_STEPS = 4  # the second factor above these
+LAST_STEP = 4  # factor of the last step, where the ratio is above the largest
 TILE = 1536
+STRAY = 1e12  # times the scale of a map: a value farther off is none
 SAMPLED = 10**6  # values that the scale of a map is taken from, at most
 IMAGE_MARGIN = 0.01  # what floating images may overshoot 0 to 1, as resizing makes them
 
@@ -96,14 +97,15 @@ def upsample_depth(
     marks = _marks(unknown)
     lows = [_prepared(values, marks, zero_is_known) for values in maps]
     run = _Run(*_network(network, device or given.device), tile, confidence)
-    plans = [_steps(low, image, samples) for low, image in zip(lows, images, strict=True)]
+    most = min(run.network.stride, FACTORS[-1])
+    plans = [_steps(low.shape, image, samples, most) for low, image in zip(lows, images, strict=True)]
     tell = _counter(progress, sum(len(step.grid.windows(run.network, tile)) for steps in plans for step in steps))
     dtype = maps.dtype if maps.is_floating_point() else torch.float32
     results = [_upsample(low, steps, run, dtype, tell) for low, steps in zip(lows, plans, strict=True)]
     result = torch.stack(results, 1).to(given.device)  # (1 or 2, B, H, W)
     result = result.reshape(-1, *given.shape[:-2], *result.shape[2:])
     result = result if confidence else result[0]
-    return result if isinstance(depth, Tensor) else result.numpy()  # type: ignore[return-value]
+    return result if isinstance(depth, Tensor) else result.numpy()
 
 
 def bicubic_depth(depth: Tensor, size: Sequence[int], *, samples: Samples = "average") -> Tensor:
@@ -117,7 +119,7 @@ def bicubic_depth(depth: Tensor, size: Sequence[int], *, samples: Samples = "ave
     Returns:
         (H, W).
     """
-    factor = _factor(depth.shape, size)
+    factor = _factor(depth.shape, size, FACTORS[-1])
     rows, columns = (
         Axis(low, length, factor or FACTORS[-1], samples, factor is not None)
         for low, length in zip(depth.shape, size, strict=True)
@@ -158,7 +160,7 @@ class _Step(NamedTuple):
 @functools.cache
 def _shipped(device: torch.device) -> nn.Module:
     """The network that ships, on a device; read once."""
-    return pretrained().to(device, memory_format=torch.channels_last)
+    return pretrained().to(device).to(memory_format=torch.channels_last)
 
 
 def _network(network: Any, device: torch.device | str) -> tuple[DepthNetwork, torch.device]:
@@ -175,27 +177,24 @@ def _network(network: Any, device: torch.device | str) -> tuple[DepthNetwork, to
     return network, weight.device
 
 
-def _steps(low: Tensor, image: Tensor, samples: Samples) -> list[_Step]:
-    """What takes a depth map (h, w) to the size of an image (3, H, W)."""
-    factor = _factor(low.shape, image.shape[1:])
+def _steps(low: Sequence[int], image: Tensor, samples: Samples, most: int, *, regular: bool = True) -> list[_Step]:
+    """What takes a depth map of size `low` to that of an image (3, H, W), by factors up to `most`."""
+    size = image.shape[1:]
+    factor = _factor(low, size, most)
     if factor is not None:
-        return [_Step(image, Grid.of(low.shape, image.shape[1:], factor, samples))]
-    # Sides that the factor does not divide are rounded down: rounded up, the second step would take the image for padded.
-    size = [length // TWO_STEPS for length in image.shape[1:]]
-    small = resize(image[None].float() / (255 if image.dtype == torch.uint8 else 1), size)[0]
-    first = _factor(low.shape, size) or 0
-    if not first:
-        raise ValueError(f"rgb: expected at most {FACTORS[-1] * TWO_STEPS} times the size of the depth map")
-    return [
-        _Step(small, Grid.of(low.shape, size, first, samples, regular=False)),
-        _Step(image, Grid.of(size, image.shape[1:], TWO_STEPS, "average", regular=False)),
-    ]
+        return [_Step(image, Grid.of(low, size, factor, samples, regular=regular))]
+    # Sides that the factor does not divide are rounded down: rounded up, the last step would take the image for padded.
+    smaller = [length // LAST_STEP for length in size]
+    small = resize(image[None].float() / (255 if image.dtype == torch.uint8 else 1), smaller)[0]
+    last = _Step(image, Grid.of(smaller, size, LAST_STEP, "average", regular=False))
+    return [*_steps(low, small, samples, most, regular=False), last]
 
 
 def _upsample(
-    low: Tensor, steps: Sequence[_Step], run: _Run, dtype: torch.dtype, tell: "functools.partial[None] | None"
+    low: Tensor, steps: Sequence[_Step], run: _Run, dtype: torch.dtype, tell: Callable[[], None] | None
 ) -> Tensor:
     """(h, w) float64, NaN where unknown -> (1, H, W) of the dtype, in the same unit, or (2, H, W) with the confidence."""
+    low = _without_strays(low, *_centre_and_scale(low[~low.isnan()]))
     known = low[~low.isnan()]
     centre, scale = _centre_and_scale(known)
     grid = steps[0].grid
@@ -209,7 +208,7 @@ def _upsample(
     wide = torch.promote_types(dtype, torch.float32)
     result = found.to(low.device, wide)
     result[0].mul_(scale).add_(centre).clamp_(float(known.min()), float(known.max()))
-    if grid.exact and grid.rows.samples == "point":
+    if grid.exact and (grid.rows.samples == "point" or grid.rows.factor == 1):
         _put_back(low, result[0], grid)
     if run.confidence:
         result[1].mul_(-2).add_(1).clamp_(0, 1)
@@ -222,6 +221,20 @@ def _centre_and_scale(known: Tensor) -> tuple[float, float]:
     centre = float(some.median())
     width = float((some - centre).abs().median()) or float(known.max()) - float(known.min()) or 1.0
     return centre, 2.0 ** math.floor(math.log2(width))
+
+
+def _without_strays(low: Tensor, centre: float, scale: float) -> Tensor:
+    """Without values so far off that float32 does not hold both them and the others; with a warning."""
+    stray = (low - centre).abs() > scale * STRAY
+    if not stray.any():
+        return low
+    values = low[stray]
+    warnings.warn(
+        f"depth: {values.min():.6g} to {values.max():.6g}, more than {STRAY:.0e} times as far off as the others, are"
+        f" taken for unknown, in {len(values)} of {low.numel()} pixels; unknown=... names them without this warning",
+        stacklevel=4,
+    )
+    return low.where(~stray, torch.nan)
 
 
 def _with_deep_holes_filled(values: Tensor, cell: int) -> Tensor:
@@ -265,15 +278,17 @@ def _prepared(values: Tensor, marks: Sequence[float], zero_is_known: bool) -> Te
     return low
 
 
-def _counter(progress: Progress | None, total: int) -> Any:
+def _counter(progress: Progress | None, total: int) -> Callable[[], None] | None:
     """A function that tells `progress` of one more window."""
+    if progress is None:
+        return None
     done = itertools.count(1)
-    return None if progress is None else lambda: progress(next(done), total)
+    return lambda: progress(next(done), total)
 
 
-def _factor(low: Sequence[int], size: Sequence[int]) -> int | None:
+def _factor(low: Sequence[int], size: Sequence[int], most: int) -> int | None:
     """The least factor that takes a depth map of size `low` to `size`, None above the largest."""
-    return next((factor for factor in FACTORS if _fits(low, size, factor)), None)
+    return next((factor for factor in FACTORS if factor <= most and _fits(low, size, factor)), None)
 
 
 def _fits(low: Sequence[int], size: Sequence[int], factor: int) -> bool:

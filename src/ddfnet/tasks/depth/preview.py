@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ddfnet.atomic import whole_or_absent
-from ddfnet.models.depth.range import inlier_range
 
 Map = NDArray[np.floating[Any]]
 
 SIDE = 1200  # pixels of a panel: of a larger image every n-th pixel is drawn
 UNKNOWN = "0.55"
+RANGE = (1, 99)  # percents of the known depth that the scale of colours covers
 COVERED = 98  # percent of the bicubic errors that the scale of errors covers
 
 
@@ -30,9 +29,9 @@ def draw_preview(
     truth: Map | None = None,
     unit: str = "",
 ) -> None:
-    """Writes the picture, whole or not at all. Maps share one scale, that of the known depth, and errors another.
+    """Write the picture, whole or not at all. Maps share one scale, errors another.
 
-    What lies far off the other depths (`inlier_range`) has the colour at the end of the scale.
+    The nearest and the farthest 1% of the known depth have the colours at the ends of the scale.
 
     Args:
         rgb: (H, W, 3).
@@ -53,9 +52,9 @@ def draw_preview(
     axes[0, 0].imshow(rgb[::step, ::step])
     axes[0, 0].set_title(f"RGB, {height}x{width}")
     known = depth[np.isfinite(depth)]
-    least, greatest = inlier_range(torch.from_numpy(known).double())
+    least, greatest = (float(end) for end in np.percentile(known, RANGE))
     beyond = ("neither", "min", "max", "both")[int(known.min() < least) + 2 * int(known.max() > greatest)]
-    if least == greatest:  # a colour bar of no length would be widened, by itself alone
+    if least == greatest:  # a colour bar of no length would be widened, by matplotlib
         margin = 0.1 * abs(least) or 1.0
         least, greatest = least - margin, greatest + margin
     scale: dict[str, Any] = {"vmin": least, "vmax": greatest, "cmap": "turbo"}
