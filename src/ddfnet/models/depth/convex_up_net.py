@@ -1,4 +1,4 @@
-"""`ConvexUpNet`: depth upsampled under a photograph by convex combinations of its samples, one set of weights for all ratios.
+"""`ConvexUpNet`: depth upsampled under a photograph by convex combinations of its samples, with weights for all ratios.
 
 The network predicts weights, not values: an output pixel is a mean of the 3x3 depth samples around it, weighted by a
 softmax. `ddfnet.ddf_up` takes that mean, which is DDF-Up (Fig. 5) with spatial filters alone, applied to the depth map
@@ -16,6 +16,7 @@ SIGGRAPH 2007) whose range kernel is learned. Where samples are unknown, each le
 next coarser one, by the same kind of convex combination; a ratio of 1 and sparse maps need nothing else.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -95,9 +96,7 @@ class ConvexUpNet(nn.Module):
         self.decoder = nn.ModuleList(
             _convolutions(width + DEPTH_FEATURES, width, count) for width, count in zip(widths, decoder, strict=True)
         )
-        self.project = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 1) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.project = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in itertools.pairwise(widths))
         self.up = nn.ModuleList(
             ddfnet.DDFUp(width, 2, guide_channels=width, guide_scale=2, branches="spatial") for width in widths[:-1]
         )
@@ -287,13 +286,9 @@ class ConvexUpNet(nn.Module):
             keys = embedded[:, :, first::cells, first::cells]
         else:
             keys = F.avg_pool2d(embedded, cells)
-        rows, columns = values.shape[2:]
-        pixels = embedded.unflatten(3, (columns, cells)).unflatten(2, (rows, cells))
-        found = []
-        for key in _neighbours(keys):
-            squared = key.square().sum(1)[:, :, None, :, None]
-            found.append(2 * (pixels * key[:, :, :, None, :, None]).sum(1) - squared)
-        return torch.stack(found, 1).flatten(4, 5).flatten(2, 3)
+        squared = torch.cat(_neighbours(keys.square().sum(1, keepdim=True)), 1)
+        logits = 2 * _correlated(embedded, keys, cells)
+        return logits - squared.repeat_interleave(cells, 2).repeat_interleave(cells, 3)
 
 
 DEPTH_FEATURES = 14
@@ -472,7 +467,7 @@ def _outer(taps: Tensor) -> Tensor:
 
 
 def _log_bilinear(factor: int, samples: Samples) -> Tensor:
-    """Logits of bilinear interpolation for the pixels of one cell, (9, f*f); a pixel on a point sample has that one alone."""
+    """Logits of bilinear interpolation for a cell's pixels, (9, f*f); a pixel on a point sample has that one alone."""
     weights = _outer(_taps(_offsets(factor, 1, samples)))
     return (weights + FLOOR * (weights[4:5] < 1)).log().flatten(1)
 
@@ -488,10 +483,22 @@ def _outside(logits: Tensor, values: Tensor) -> Tensor:
 
 
 def _convex(values: Tensor, logits: Tensor, factor: int) -> Tensor:
-    """Means of 3x3 `values` (B, 1, h, w) by logits (B, 9, 4, f*h/2, f*w/2), those of 2x2 pixels together -> (B, 1, f*h, f*w)."""
+    """Means of 3x3 `values` (B, 1, h, w) by logits (B, 9, 4, f*h/2, f*w/2) of 2x2 pixels together; (B, 1, f*h, f*w)."""
     weights = F.pixel_shuffle(logits.softmax(1).flatten(1, 2), 2)
     with torch.autocast(values.device.type, enabled=False):
         return ddfnet.ddf_up(values.contiguous(), None, weights, scale_factor=factor)
+
+
+def _correlated(pixels: Tensor, keys: Tensor, scale: int) -> Tensor:
+    """Products of each pixel (B, C, s*h, s*w) with the 3x3 keys (B, C, h, w) around it, sums over C; (B, 9, s*h, s*w).
+
+    `ddf_up` of the keys is linear in its spatial filter; the gradient of that filter, where the output's is `pixels`, are
+    these products. So DDF's backward operation computes them, ten times faster than nine products of maps.
+    """
+    filters = pixels.new_empty(len(pixels), 9, *pixels.shape[2:])  # only their shape counts
+    options = (3, 1, 1, scale, "mul", "auto")
+    products: Tensor = torch.ops.ddfnet.ddf_backward(pixels, keys, None, filters, *options, False, False, True)[2]
+    return products
 
 
 def _convolutions(channels: int, out_channels: int, count: int, *, stride: int = 1) -> nn.Sequential:
