@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddfnet.data.rgbd import RGBDImage, RGBDImages
+from ddfnet.data.depth.photographs import RGBDImage, RGBDImages
 
 IMAGES, TRAINING = 1449, 1000
 HEIGHT, WIDTH = 480, 640

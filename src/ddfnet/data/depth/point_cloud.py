@@ -48,7 +48,9 @@ def write_point_cloud(
     points = np.empty(len(z), POINT)
     points["xyz"] = np.stack([(u - cx) * z / fx, (v - cy) * z / fy, z], 1)
     points["rgb"] = rgb[v, u]
-    names = [f"property float {name}" for name in "xyz"] + [f"property uchar {name}" for name in ("red", "green", "blue")]
+    names = [f"property float {name}" for name in "xyz"] + [
+        f"property uchar {name}" for name in ("red", "green", "blue")
+    ]
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}", *names, "end_header", ""]
     with whole_or_absent(path) as partial, partial.open("wb") as file:
         file.write("\n".join(header).encode())

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ddfnet.data.depth.eight_bit import NYUDepth8Bit
 from ddfnet.models.depth.convex_up_net import ConvexUpNet, Samples, Statistics, save
-from ddfnet.tasks.depth_rivals import interpolate
+from ddfnet.tasks.depth.rivals import interpolate
 
 FACTORS = (1, 2, 4, 8, 16, 32)
 SHARES = (0.03, 0.05, 0.29, 0.30, 0.29, 0.04)  # of the steps
