@@ -319,7 +319,7 @@ def test_wrong_input() -> None:
     for x in (torch.ones(2, 9, 4, 4), torch.ones(8, 4, 4)):
         with pytest.raises(ValueError, match=r"x: expected \(B, 8, H, W\), got \("):
             layer(x)
-    with pytest.raises(ValueError, match="backend: expected 'auto', 'reference', 'numba', 'triton' or 'torch', got 'cuda'"):
+    with pytest.raises(ValueError, match="backend: expected one of"):
         DDF(8, backend="cuda")(torch.ones(1, 8, 4, 4))
 
 
