@@ -1,6 +1,7 @@
 """`import ddfnet` costs next to nothing over `import torch`, and its names are what it says they are."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ddfnet.nn.filter_norm import Affine, FilterKind, FilterNorm
 from ddfnet.nn.layer import Layer, check_choice, check_divides, check_odd, check_positive
-from ddfnet.ops.ddf.api import Backend
+from ddfnet.ops.ddf.api import Backend, check_backend
 from ddfnet.ops.ddf.geometry import Combine
 from ddfnet.ops.filters.api import ChannelWeights, SpatialWeights
 from ddfnet.ops.registry import is_wrapper
@@ -196,7 +196,7 @@ class FilterLayer(Layer):
         check_choice(Norm, norm=norm)
         check_choice(Branches, branches=branches)
         check_choice(Affine, affine=options["affine"])
-        check_choice(Backend, backend=options["backend"])
+        check_backend("backend", options["backend"])
         if heads > 1 and branches == "channel":
             raise ValueError(f"heads: expected 1 with branches='channel' (heads share spatial filters), got {heads}")
         if options["affine"] == "paper" and norm != "filter":

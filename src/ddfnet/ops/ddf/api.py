@@ -69,7 +69,7 @@ class prefer_backend:  # noqa: N801 - used as a function, and as a context manag
 
     def __init__(self, backend: Backend) -> None:
         global _preferred
-        check_name("backend", backend)
+        check_backend("backend", backend)
         self._before, _preferred = _preferred, backend
 
     def __enter__(self) -> None:
@@ -85,7 +85,7 @@ def preferred_backend() -> str:
     return _preferred
 
 
-def check_name(argument: str, name: object) -> None:
+def check_backend(argument: str, name: object) -> None:
     """Raise ValueError unless `name` is a backend's."""
     names = (*get_args(Backend), *(name for name in KERNELS if name not in get_args(Backend)))
     if name not in names:
@@ -93,7 +93,7 @@ def check_name(argument: str, name: object) -> None:
 
 
 _preferred: str = os.environ.get("DDFNET_BACKEND") or "auto"
-check_name("DDFNET_BACKEND", _preferred)
+check_backend("DDFNET_BACKEND", _preferred)
 
 
 def ddf(
@@ -168,7 +168,7 @@ def select(backend: str, x: Tensor, g: Geometry) -> Kernels:
             return first
         return next(kernels for kernels in KERNELS.values() if kernels.unsupported(x, g) is None)
     if backend not in KERNELS:
-        check_name("backend", backend)
+        check_backend("backend", backend)
         raise ValueError(f"backend: expected one with kernels, got {backend!r}")
     reason = KERNELS[backend].unsupported(x, g)
     if reason is not None:
