@@ -35,7 +35,6 @@ def rivals_of(case: OpCase, asked: Sequence[str] | None) -> list[str]:
 
 def ours(case: OpCase, tensors: Inputs, backend: str) -> Subject:
     """`ddf` or `ddf_up` by a backend's name, "auto" among them."""
-    x, *filters = tensors
     given = [tensor is not None for tensor in tensors]
 
     def call(*inputs: Tensor) -> Tensor:
@@ -43,13 +42,14 @@ def ours(case: OpCase, tensors: Inputs, backend: str) -> Subject:
         a, b, c = (rest.pop(0) if is_given else None for is_given in given)
         return case.call(a, b, c, backend)  # type: ignore[arg-type]
 
-    shapes = [None if tensor is None else tensor.shape for tensor in filters]
+    channel, spatial = (None if tensor is None else tensor.shape for tensor in tensors[1:])
+    options = Options(None, case.stride, case.dilation, case.scale_factor)
     return Subject(
         name="ddf" if backend == "auto" else f"ddf:{backend}",
         function=call,
         inputs=tuple(tensor for tensor in tensors if tensor is not None),
         backend=_chosen(case, tensors) if backend == "auto" else backend,
-        forward_flops=ddf_flops(x.shape, *shapes, Options(None, case.stride, case.dilation, case.scale_factor)),
+        forward_flops=ddf_flops(tensors[0].shape, channel, spatial, options),
     )
 
 

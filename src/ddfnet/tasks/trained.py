@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ddfnet.data.decode import read_rgb
 from ddfnet.data.images import timm_transform, transformed, unit_transform
+from ddfnet.tasks.data import options_of
 from ddfnet.tasks.datasets import find
 from ddfnet.tasks.run.checkpoints import load_checkpoint
 from ddfnet.tasks.run.config import read_config
@@ -110,7 +111,8 @@ def _of_checkpoint(path: Path) -> Trained:
         told = read_config(config)
     elif isinstance(options, dict):
         kind = next((kind for option, kind in TASKS.items() if option in options), CLASSIFICATION)
-        told = {"model": {"class_path": kind, "init_args": dict(options)}}
+        known = options_of(find(kind))
+        told = {"model": {"class_path": kind, "init_args": {n: v for n, v in options.items() if n in known}}}
     else:
         return _of_released(path)
     state = {name.removeprefix("network."): tensor for name, tensor in saved["state_dict"].items()}
