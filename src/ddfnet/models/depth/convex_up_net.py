@@ -3,6 +3,8 @@
 The network predicts weights, not values: an output pixel is a mean of the 3x3 depth samples around it, weighted by a
 softmax. `ddfnet.ddf_up` takes that mean, which is DDF-Up (Fig. 5) with spatial filters alone, applied to the depth map
 itself. So no output leaves the range of the samples beside it, and the photograph's texture cannot become depth.
+Where samples are averages, what the output's averages miss of them is added at the end, so nothing measured is lost; that
+may leave their range.
 
     rgb ------> encoder: levels of 1/2, 1/4, ... 1/32 of the photograph's resolution
                   |  one skip a level
@@ -155,7 +157,7 @@ class ConvexUpNet(nn.Module):
             2**level * (self.encoder_convolutions[level - 1] + self.decoder_convolutions[level - 1] + 2)
             for level in range(1, levels + 1)
         )
-        pixels += 3 * self.stride  # the depth's neighbours, at the coarsest level, and the means that fill it
+        pixels += 6 * self.stride  # the depth's neighbours, the means that fill it, and the averages' adjustment
         return -(-pixels // self.stride) * self.stride
 
     def statistics(self, depth: Tensor, rgb: Tensor | None = None) -> Statistics:
@@ -255,7 +257,8 @@ class ConvexUpNet(nn.Module):
                 given = values
         if decoded is None or finest == 0:
             return given
-        return self._combined(given, decoded, factor, samples)
+        output = self._combined(given, decoded, factor, samples)
+        return output if samples == "point" else _adjusted(output, *pyramid[0], factor)
 
     def _filled(
         self, level: int, decoded: Tensor, coarse: Tensor, finer: tuple[Tensor, Tensor], samples: Samples
@@ -487,6 +490,14 @@ def _convex(values: Tensor, logits: Tensor, factor: int) -> Tensor:
     weights = F.pixel_shuffle(logits.softmax(1).flatten(1, 2), 2)
     with torch.autocast(values.device.type, enabled=False):
         return ddfnet.ddf_up(values.contiguous(), None, weights, scale_factor=factor)
+
+
+def _adjusted(output: Tensor, values: Tensor, known: Tensor, factor: int) -> Tensor:
+    """The output with the known averages it was made from: what they miss is added, first smoothly, then by whole cells."""
+    for mode in ("bilinear", "nearest"):
+        missed = torch.where(known, values - F.avg_pool2d(output, factor), 0)
+        output = output + F.interpolate(missed, scale_factor=float(factor), mode=mode)
+    return output
 
 
 def _correlated(pixels: Tensor, keys: Tensor, scale: int) -> Tensor:
