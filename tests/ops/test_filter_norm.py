@@ -43,3 +43,29 @@ def test_gradcheck() -> None:
     call = lambda f, a, b: filter_norm(f, a, b, dim=1)  # noqa: E731
     assert torch.autograd.gradcheck(call, (filters, scale, shift))
     assert torch.autograd.gradgradcheck(call, (filters, scale, shift))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.7e8, 1e-30])
+@pytest.mark.parametrize("taps", [9, 49])
+def test_equal_taps_give_zero_and_no_gradient(taps: int, value: float, dtype: torch.dtype) -> None:
+    filters = torch.full((3, taps), value, dtype=dtype, requires_grad=True)
+    scale = torch.rand(taps, dtype=dtype, requires_grad=True)
+    y = filter_norm(filters, scale, dim=1)
+    assert not y.any()
+    for grad in torch.autograd.grad(y.sum() + (y * torch.arange(taps)).sum(), (filters, scale), create_graph=True):
+        assert not grad.any()
+
+
+def test_taps_that_nearly_agree_are_normalised_as_ever() -> None:
+    filters = torch.full((1, 9), 1e-3, dtype=torch.float64)
+    filters[0, 4] += 1e-9
+    expected = (filters - filters.mean()) / (filters.std() + 1e-10)
+    torch.testing.assert_close(filter_norm(filters, dim=1), expected)
+    assert filter_norm(filters, dim=1)[0, 4] > 2
+
+
+def test_a_tap_that_is_no_number_stays_one() -> None:
+    filters = torch.randn(1, 9)
+    filters[0, 2] = torch.nan
+    assert filter_norm(filters, dim=1).isnan().all()

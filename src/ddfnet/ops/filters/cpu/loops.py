@@ -11,6 +11,7 @@ from ddfnet.ops.cpu.vectors import BYTES, FLOAT64, VECTOR_BYTES, Lanes, Loop, co
 from ddfnet.ops.ddf.cpu.loops import constant, emits, scaled
 from ddfnet.ops.filter_norm import EPS
 
+_EPSILON = {True: 2.0**-52, False: 2.0**-23}
 _TINY = {True: 2.2250738585072014e-308, False: 1.1754943508222875e-38}  # by whether it is of float64
 
 
@@ -180,7 +181,9 @@ def normalise_taps(
         variance = b.fdiv(total, b.fsub(count_of, same(1.0)))
         least = same(_TINY[code == FLOAT64])
         variance = b.select(b.fcmp_ordered("<", variance, least), least, variance)
-        std = _root(b, lanes, variance)
+        least = b.fmul(b.fmul(count_of, same(_EPSILON[code == FLOAT64])), mean)  # as `filter_norm`: equal taps
+        equal = b.fcmp_ordered("<=", total, b.fmul(b.fmul(least, least), b.fsub(count_of, same(1.0))))
+        std = b.select(equal, same(float("inf")), _root(b, lanes, variance))
         lanes.store(std, b.add(stds, scaled(b, indices[0], size)), code)
         inverse = b.fdiv(same(1.0), b.fadd(std, same(EPS)))
         loop = Loop(b, constant(0), taps, 1, [])

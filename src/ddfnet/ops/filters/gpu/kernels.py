@@ -17,6 +17,7 @@ import triton.language as tl
 from ddfnet.ops import filter_norm
 
 EPS = tl.constexpr(filter_norm.EPS)
+EPSILON = tl.constexpr(2.0**-23)  # of float32
 TINY = tl.constexpr(1.1754943508222875e-38)  # the least normal float32: clamps the variance as `filter_norm` does
 
 
@@ -28,10 +29,13 @@ def normalised(raw, FILTERS: tl.constexpr, TAPS: tl.constexpr, TAP_LANES: tl.con
     """
     is_tap = (tl.arange(0, TAP_LANES) < TAPS)[None, None, :]
     taps = tl.where(is_tap, tl.reshape(raw, [raw.shape[0], FILTERS, TAP_LANES]), 0.0)
-    centred = tl.where(is_tap, taps - tl.sum(taps, axis=2, keep_dims=True) / TAPS, 0.0)
+    mean = tl.sum(taps, axis=2, keep_dims=True) / TAPS
+    centred = tl.where(is_tap, taps - mean, 0.0)
     variance = tl.sum(centred * centred, axis=2, keep_dims=True) / (TAPS - 1)
     # NaN stays NaN, in a variance as in a filter.
     std = tl.sqrt_rn(tl.maximum(variance, TINY, propagate_nan=tl.PropagateNan.ALL))
+    least = TAPS * EPSILON * mean  # as `filter_norm`: equal taps
+    std = tl.where(variance <= least * least, float("inf"), std)
     return centred * tl.div_rn(1.0, std + EPS), std
 
 
