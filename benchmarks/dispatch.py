@@ -15,7 +15,6 @@ from torch import Tensor
 
 import ddfnet
 from ddfnet.ops.ddf import api
-from ddfnet.ops.ddf import autograd as transforms
 from ddfnet.ops.ddf.geometry import check
 
 X, CHANNEL, SPATIAL = torch.randn(1, 8, 4, 4), torch.randn(1, 8, 3, 3), torch.randn(1, 9, 4, 4)
@@ -61,7 +60,6 @@ def ways(x: Tensor) -> dict[str, Callable[[], Tensor]]:
         "checks alone": lambda: check(x, CHANNEL, SPATIAL),  # type: ignore[dict-item, return-value]
         "ddfnet.ddf": lambda: ddfnet.ddf(x, CHANNEL, SPATIAL, backend="trivial"),  # type: ignore[arg-type]
         "rules registered on the op": lambda: op(x, CHANNEL, SPATIAL, *OPTIONS),
-        "a Function for torch.func": lambda: transforms._TransformedForward.apply(x, CHANNEL, SPATIAL, *OPTIONS),
         "custom_op + register_autograd": lambda: custom(x, CHANNEL, SPATIAL, 1),
     }
 

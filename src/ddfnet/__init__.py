@@ -13,6 +13,8 @@ Names are loaded at first use, so `import ddfnet` costs nothing and `ddfnet --he
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ddfnet.ops.flops import watch_for_the_counter
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -21,10 +23,10 @@ if TYPE_CHECKING:
     from ddfnet.nn.filter_norm import FilterNorm
     from ddfnet.nn.replace import replace_conv2d
     from ddfnet.nn.upsamplers.ddf_up import DDFUp
-    from ddfnet.ops.ddf.api import ddf
+    from ddfnet.ops.ddf.api import ddf, prefer_backend
     from ddfnet.ops.ddf_up.api import ddf_up
 
-__all__ = ["DDF", "DDFUp", "FilterNorm", "ddf", "ddf_up", "replace_conv2d", "upsample_depth"]
+__all__ = ["DDF", "DDFUp", "FilterNorm", "ddf", "ddf_up", "prefer_backend", "replace_conv2d", "upsample_depth"]
 
 _HOMES = {
     "DDF": "ddfnet.nn.ddf",
@@ -32,9 +34,12 @@ _HOMES = {
     "FilterNorm": "ddfnet.nn.filter_norm",
     "ddf": "ddfnet.ops.ddf.api",
     "ddf_up": "ddfnet.ops.ddf_up.api",
+    "prefer_backend": "ddfnet.ops.ddf.api",
     "replace_conv2d": "ddfnet.nn.replace",
     "upsample_depth": "ddfnet.models.depth.upsample",
 }
+
+watch_for_the_counter()
 
 
 def __getattr__(name: str) -> Any:

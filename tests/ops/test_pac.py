@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ddfnet.bench.memory import peak_bytes
 from ddfnet.ops import pac
-from ddfnet.ops.pac import pac_conv2d, pac_conv_transpose2d
+from ddfnet.ops.pac.api import pac_conv2d, pac_conv_transpose2d
 
 
 @dataclass(frozen=True)

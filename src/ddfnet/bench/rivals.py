@@ -15,8 +15,8 @@ from ddfnet.bench.cases import OpCase
 from ddfnet.bench.subjects import Subject
 from ddfnet.ops.ddf import api
 from ddfnet.ops.ddf.flops import ddf_flops
-from ddfnet.ops.ddf.geometry import check, memory_format_of
-from ddfnet.ops.pac import pac_conv2d
+from ddfnet.ops.ddf.geometry import Options, check, memory_format_of
+from ddfnet.ops.pac.api import pac_conv2d
 
 # Timed only on request: "compile", the reference under torch.compile, and "pac", pixel-adaptive convolution (Table 2).
 RIVALS = ("depthwise", "dense", "reference", "copy", "compile", "pac")
@@ -49,7 +49,7 @@ def ours(case: OpCase, tensors: Inputs, backend: str) -> Subject:
         function=call,
         inputs=tuple(tensor for tensor in tensors if tensor is not None),
         backend=_chosen(case, tensors) if backend == "auto" else backend,
-        forward_flops=ddf_flops(x.shape, *shapes, None, case.stride, case.dilation, case.scale_factor),
+        forward_flops=ddf_flops(x.shape, *shapes, Options(None, case.stride, case.dilation, case.scale_factor)),
     )
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddfnet.ops.ddf.flops import ddf_multiply_adds
+from ddfnet.ops.ddf.geometry import Options
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ def complexity(model: nn.Module, *input_shapes: Sequence[int]) -> Complexity:
             on_meta(*inputs)
         return int(counter.get_total_flops())
 
-    def two_per_multiply_add(*args: Any, **kwargs: Any) -> int:
-        return 2 * ddf_multiply_adds(*args, **kwargs)
+    def two_per_multiply_add(x: Any, channel: Any, spatial: Any, *options: Any, **_: Any) -> int:
+        return 2 * ddf_multiply_adds(x, channel, spatial, Options(*options))
 
     elements = 0
 

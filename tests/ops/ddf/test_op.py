@@ -183,6 +183,20 @@ def test_reference_forward_keeps_one_tap_at_a_time() -> None:
     assert forward.peak <= padded + 5 * one_map
 
 
+@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_tap_outside_the_image_contributes_nothing(value: float, backend: str) -> None:
+    for case in (OpCase(1, 2, 4, 5), OpCase(1, 2, 4, 5, stride=2, dilation=2), OpCase(1, 2, 3, 4, scale_factor=2)):
+        x, channel, spatial = case.inputs(requires_grad=True)
+        marked = spatial.detach().clone()
+        marked[:, :, 0, 0] = value  # the tap at the top left, of the first row of pixels
+        y = case.call(x, channel, marked.requires_grad_(), backend=backend)
+        marked_zero = marked.detach().clone()
+        marked_zero[:, :, 0, 0] = 0
+        assert torch.equal(y, case.call(x, channel, marked_zero, backend=backend))
+        assert all(grad.isfinite().all() for grad in torch.autograd.grad(y.sum(), (x, channel, marked)))
+
+
 def test_allocations_are_seen() -> None:
     x = torch.ones(10)
     with Allocations().of(x) as seen:
@@ -234,11 +248,12 @@ def test_flops_by_options_left_open() -> None:
         "from torch.utils.flop_counter import FlopCounterMode; import ddfnet; ddfnet.ddf",
         "import ddfnet; ddfnet.ddf; from torch.utils.flop_counter import FlopCounterMode",
         "import ddfnet; from torch.utils.flop_counter import FlopCounterMode; ddfnet.ddf",
-        "from torch.utils.flop_counter import FlopCounterMode; early = FlopCounterMode(display=False); import ddfnet",
+        "import ddfnet; from torch.utils.flop_counter import FlopCounterMode; early = FlopCounterMode(display=False)",
+        "from torch.utils.flop_counter import FlopCounterMode; import ddfnet; early = FlopCounterMode(display=False)",
     ],
 )
 def test_flops_in_any_order_of_imports(setup: str) -> None:
-    """A FlopCounterMode copies the formulas when it is made; the last one is made, and entered, before there are any."""
+    """A FlopCounterMode copies the formulas when it is made: any that is made after `import ddfnet` has ours."""
     script = f"""
 import torch
 {setup}

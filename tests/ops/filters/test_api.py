@@ -69,7 +69,7 @@ def test_where_the_kernels_run() -> None:
     assert "reference" in str(seen[0])
 
 
-def branches() -> tuple[api.SpatialBranch, api.ChannelBranch]:
+def branches() -> tuple[api.SpatialWeights, api.ChannelWeights]:
     layer = layer_of()
     return spatial_parameters(layer.spatial_branch), channel_parameters(layer.channel_branch)  # type: ignore[return-value]
 

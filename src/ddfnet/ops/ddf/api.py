@@ -4,21 +4,23 @@
         --> torch.ops.ddfnet.ddf: shapes checked into a Geometry, the first kernel that can; saves its three inputs alone
 
 `torch.ops.ddfnet.ddf` is what `ddf` and `ddf_up` share: `ddf` calls it with `scale_factor == 1`, `ddf_up` with
-`stride == 1`. Its autograd, autocast and vmap rules are in `transforms.py`, its FLOP formula in `flops.py`.
+`stride == 1`. Its derivatives are in `autograd.py`, its FLOP formula in `flops.py`, what every op has in `ops/registry.py`.
 """
 
-from typing import Any, Literal, Protocol
+import os
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
-from ddfnet.ops.ddf import autograd as transforms
-from ddfnet.ops.ddf import flops
-from ddfnet.ops.ddf import plain as torch_kernels
-from ddfnet.ops.ddf.cpu import backend as numba_kernels
-from ddfnet.ops.ddf.geometry import Combine, Geometry, check, check_types
-from ddfnet.ops.ddf.gpu import backend as triton_kernels
+from ddfnet.ops.ddf import autograd, plain
+from ddfnet.ops.ddf.cpu import backend as cpu
+from ddfnet.ops.ddf.flops import ddf_backward_flops, ddf_flops
+from ddfnet.ops.ddf.geometry import BackwardOptions, Combine, Geometry, Options, check, check_types
+from ddfnet.ops.ddf.gpu import backend as gpu
 from ddfnet.ops.ddf.reference import ddf_reference
+from ddfnet.ops.registry import autocast_inputs, define, needs_reference
 
 Backend = Literal["auto", "reference", "numba", "triton", "torch"]
 
@@ -44,7 +46,54 @@ class Kernels(Protocol):
 
 
 # In the order in which "auto" asks them; the last can serve every call.
-KERNELS: dict[str, Kernels] = {"numba": numba_kernels, "triton": triton_kernels, "torch": torch_kernels}
+KERNELS: dict[str, Kernels] = {"numba": cpu, "triton": gpu, "torch": plain}
+
+
+class prefer_backend:  # noqa: N801 - used as a function, and as a context manager
+    """Choose what `backend="auto"` takes first, in the whole process, where it can serve the call.
+
+    The choice holds from the call on or, in a `with` statement, until its end. The environment variable DDFNET_BACKEND makes
+    it for a process from the start.
+
+    Args:
+        backend: "numba", "triton", "torch" or "reference"; "auto" takes the fastest.
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> import torch, ddfnet
+        >>> with ddfnet.prefer_backend("torch"):
+        ...     y = ddfnet.ddf(torch.randn(1, 4, 5, 6), torch.randn(1, 4, 3, 3))
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        global _preferred
+        check_backend("backend", backend)
+        self._before, _preferred = _preferred, backend
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        global _preferred
+        _preferred = self._before
+
+
+def preferred_backend() -> str:
+    """Return the name that `prefer_backend` or DDFNET_BACKEND set, or "auto"."""
+    return _preferred
+
+
+def check_backend(argument: str, name: object) -> None:
+    """Raise ValueError unless `name` is a backend's."""
+    names = (*get_args(Backend), *(name for name in KERNELS if name not in get_args(Backend)))
+    if name not in names:
+        raise ValueError(f"{argument}: expected one of {', '.join(map(repr, names))}, got {name!r}")
+
+
+_preferred: str = os.environ.get("DDFNET_BACKEND") or "auto"
+check_backend("DDFNET_BACKEND", _preferred)
 
 
 def ddf(
@@ -93,46 +142,55 @@ def ddf(
         >>> ddfnet.ddf(x, channel_filter, spatial_filter).shape
         torch.Size([2, 64, 28, 28])
     """
+    if has_torch_function((x, channel_filter, spatial_filter)):  # such as a proxy of torch.fx
+        options: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+        filters = (channel_filter, spatial_filter)
+        return handle_torch_function(ddf, (x, *filters), x, *filters, **options, combine=combine, backend=backend)
     check_types(x, channel_filter, spatial_filter, combine, backend, kernel_size, stride, dilation, 1)
-    if backend == "reference" or (backend == "auto" and transforms.needs_reference()):
-        x, channel_filter, spatial_filter = transforms.autocast_inputs(x, channel_filter, spatial_filter)
+    if takes_reference(backend):
+        x, channel_filter, spatial_filter = autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine)
         return ddf_reference(x, channel_filter, spatial_filter, g)
-    options = (kernel_size, stride, dilation, 1, combine, backend)
-    return transforms.differentiable(x, channel_filter, spatial_filter, *options)
+    y: Tensor = ddf_op(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine, backend)
+    return y
+
+
+def takes_reference(backend: str) -> bool:
+    """True if a call runs the reference under ordinary autograd and not the registered op."""
+    return backend == "reference" or (backend == "auto" and (_preferred == "reference" or needs_reference()))
 
 
 def select(backend: str, x: Tensor, g: Geometry) -> Kernels:
     """The kernels that serve a call: the first that can for "auto", the named one or RuntimeError for a name."""
     if backend == "auto":
+        first = KERNELS.get(_preferred)
+        if first is not None and first.unsupported(x, g) is None:
+            return first
         return next(kernels for kernels in KERNELS.values() if kernels.unsupported(x, g) is None)
     if backend not in KERNELS:
-        names = ", ".join(repr(name) for name in ("auto", "reference", *KERNELS))
-        raise ValueError(f"backend: expected one of {names}, got {backend!r}")
+        check_backend("backend", backend)
+        raise ValueError(f"backend: expected one with kernels, got {backend!r}")
     reason = KERNELS[backend].unsupported(x, g)
     if reason is not None:
         raise RuntimeError(f"backend {backend!r} can't serve this call: {reason}")
     return KERNELS[backend]
 
 
-# The registered op. Its arguments after the three tensors are those of `check` in the same order, then the backend.
-
-_INPUTS = "Tensor x, Tensor? channel_filter, Tensor? spatial_filter"
-_OPTIONS = "int? kernel_size, int stride, int dilation, int scale_factor, str combine, str backend"
-_LIBRARY = torch.library.Library("ddfnet", "DEF")
-_LIBRARY.define(f"ddf({_INPUTS}, {_OPTIONS}) -> Tensor")
-# Gradients not asked for come back empty: a schema has no optional outputs.
-_NEEDS = "bool needs_x, bool needs_channel_filter, bool needs_spatial_filter"
-_LIBRARY.define(f"ddf_backward(Tensor grad_output, {_INPUTS}, {_OPTIONS}, {_NEEDS}) -> (Tensor, Tensor, Tensor)")
+# The registered ops
 
 
-def _forward(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, *options: Any) -> Tensor:
-    g = check(x, channel_filter, spatial_filter, *options[:-1])
-    return select(options[-1], x, g).ddf_forward(x, channel_filter, spatial_filter, g)
+def _geometry(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, o: Any) -> Geometry:
+    filters = channel_filter, spatial_filter
+    return check(x, *filters, o.kernel_size, o.stride, o.dilation, o.scale_factor, o.combine)
 
 
-def _forward_fake(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, *options: Any) -> Tensor:
-    g = check(x, channel_filter, spatial_filter, *options[:-1])
+def _forward(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, options: Options) -> Tensor:
+    g = _geometry(x, channel_filter, spatial_filter, options)
+    return select(options.backend, x, g).ddf_forward(x, channel_filter, spatial_filter, g)
+
+
+def _forward_fake(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, options: Options) -> Tensor:
+    g = _geometry(x, channel_filter, spatial_filter, options)
     return torch.empty(g.out_shape, dtype=x.dtype, device=x.device, memory_format=g.memory_format)
 
 
@@ -141,14 +199,12 @@ def _backward(
     x: Tensor,
     channel_filter: Tensor | None,
     spatial_filter: Tensor | None,
-    *options: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    *shape_options, backend, needs_x, needs_channel, needs_spatial = options
-    g = check(x, channel_filter, spatial_filter, *shape_options)
-    needs = (needs_x, needs_channel, needs_spatial)
-    grads = select(backend, x, g).ddf_backward(grad_output, x, channel_filter, spatial_filter, g, needs)
-    a, b, c = (x.new_empty(0) if grad is None else grad for grad in grads)
-    return a, b, c
+    options: BackwardOptions,
+) -> tuple[Tensor, ...]:
+    g = _geometry(x, channel_filter, spatial_filter, options)
+    kernels = select(options.backend, x, g)
+    grads = kernels.ddf_backward(grad_output, x, channel_filter, spatial_filter, g, options.needs)
+    return tuple(x.new_empty(0) if grad is None else grad for grad in grads)
 
 
 def _backward_fake(
@@ -156,16 +212,34 @@ def _backward_fake(
     x: Tensor,
     channel_filter: Tensor | None,
     spatial_filter: Tensor | None,
-    *options: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    inputs = zip((x, channel_filter, spatial_filter), options[-3:], strict=True)
-    a, b, c = (torch.empty_like(t) if needed and t is not None else x.new_empty(0) for t, needed in inputs)
-    return a, b, c
+    options: BackwardOptions,
+) -> tuple[Tensor, ...]:
+    inputs = zip((x, channel_filter, spatial_filter), options.needs, strict=True)
+    return tuple(torch.empty_like(t) if needed and t is not None else x.new_empty(0) for t, needed in inputs)
 
 
-_LIBRARY.impl("ddf", _forward, "CompositeExplicitAutograd")
-_LIBRARY.impl("ddf_backward", _backward, "CompositeExplicitAutograd")
-torch.library.register_fake("ddfnet::ddf", _forward_fake, lib=_LIBRARY)
-torch.library.register_fake("ddfnet::ddf_backward", _backward_fake, lib=_LIBRARY)
-transforms.register(_LIBRARY)
-flops.register({"ddf": flops.ddf_flops, "ddf_backward": flops.ddf_backward_flops})
+_INPUTS = ("x", "channel_filter?", "spatial_filter?")
+ddf_op = define(
+    "ddf",
+    _INPUTS,
+    Options,
+    kernel=_forward,
+    fake=_forward_fake,
+    backward=autograd.gradient,
+    jvp=autograd.jvp,
+    vmap=autograd.vmap,
+    autocast=True,
+    flops=ddf_flops,
+)
+define(
+    "ddf_backward",
+    ("grad_output", *_INPUTS),
+    BackwardOptions,
+    outputs=3,
+    kernel=_backward,
+    fake=_backward_fake,
+    backward=autograd.second_gradient,
+    jvp=autograd.backward_jvp,
+    vmap=autograd.backward_vmap,
+    flops=ddf_backward_flops,
+)

@@ -15,6 +15,39 @@ Combine = Literal["mul", "add"]
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
+class Options(NamedTuple):
+    """What a call takes beside its tensors, and the registered op in this order."""
+
+    kernel_size: int | None = None
+    stride: int = 1
+    dilation: int = 1
+    scale_factor: int = 1
+    combine: str = "mul"
+    backend: str = "auto"
+
+
+class BackwardOptions(NamedTuple):
+    """What the backward op takes beside its tensors: the options of the forward call, and the gradients asked for."""
+
+    kernel_size: int | None
+    stride: int
+    dilation: int
+    scale_factor: int
+    combine: str
+    backend: str
+    needs_x: bool
+    needs_channel_filter: bool
+    needs_spatial_filter: bool
+
+    @property
+    def forward(self) -> Options:
+        return Options(self.kernel_size, self.stride, self.dilation, self.scale_factor, self.combine, self.backend)
+
+    @property
+    def needs(self) -> tuple[bool, bool, bool]:
+        return self.needs_x, self.needs_channel_filter, self.needs_spatial_filter
+
+
 class Geometry(NamedTuple):
     """Sizes and options of one call, checked. Symbols as in the paper: B, C, H, W, P, Q, k, K = k*k, G, s, d, r."""
 

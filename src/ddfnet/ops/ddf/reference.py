@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddfnet.ops.ddf.geometry import Combine, Geometry
+from ddfnet.ops.registry import needs_reference
 
 
 def ddf_reference(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, g: Geometry) -> Tensor:
@@ -28,14 +29,29 @@ def ddf_reference(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tens
         if spatial_filter.dim() == 4:
             spatial_filter = spatial_filter.unsqueeze(1)  # (B, G, K, P, Q)
 
+    # An infinite tap that lies outside the image would make NaN of the zero that pads it. ONNX programs leave this out.
+    masked = g.padding > 0 and not needs_reference()
     y = x.new_zeros((), dtype=dtype)
     for t in range(g.taps):
         u, v = t // k, t % k  # not divmod, which torch.compile can't trace where k is symbolic
         shifted = padded[..., u * d : u * d + rows : s, v * d : v * d + columns : s]  # (B, G, C/G, P, Q)
         channel_tap = None if channel_filter is None else channel_filter[..., u, v, None, None]  # (B, G, C/G, 1, 1)
         spatial_tap = None if spatial_filter is None else spatial_filter[:, :, None, t]  # (B, G, 1, P, Q)
-        y = y + combined(channel_tap, spatial_tap, g.combine) * shifted
+        if not masked:
+            y = y + combined(channel_tap, spatial_tap, g.combine) * shifted
+            continue
+        inside = _inside(u, v, g, x.device)
+        if spatial_tap is not None:  # before too, for the channel filter's gradient
+            spatial_tap = spatial_tap.where(inside, 0)
+        y = y + combined(channel_tap, spatial_tap, g.combine).where(inside, 0) * shifted
     return y.flatten(1, 2).to(x.dtype).contiguous(memory_format=g.memory_format)  # (B, C, P, Q)
+
+
+def _inside(u: int, v: int, g: Geometry, device: torch.device) -> Tensor:
+    """Return which output pixels find tap (u, v) inside the image: (P, Q)."""
+    rows = torch.arange(g.out_height, device=device) * g.stride + (u * g.dilation - g.padding)
+    columns = torch.arange(g.out_width, device=device) * g.stride + (v * g.dilation - g.padding)
+    return ((rows >= 0) & (rows < g.height))[:, None] & ((columns >= 0) & (columns < g.width))
 
 
 def combined(channel_tap: Tensor | None, spatial_tap: Tensor | None, combine: Combine) -> Tensor:

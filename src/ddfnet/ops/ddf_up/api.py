@@ -1,11 +1,14 @@
 """`ddfnet.ddf_up`: DDF-Up (Fig. 5) in one call. Beyond the reference it is `torch.ops.ddfnet.ddf` with a scale factor."""
 
-from torch import Tensor
+from typing import Any
 
-from ddfnet.ops.ddf import autograd as transforms
-from ddfnet.ops.ddf.api import Backend
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
+
+from ddfnet.ops.ddf.api import Backend, ddf_op, takes_reference
 from ddfnet.ops.ddf.geometry import Combine, check, check_types
 from ddfnet.ops.ddf_up.reference import ddf_up_reference
+from ddfnet.ops.registry import autocast_inputs
 
 
 def ddf_up(
@@ -44,12 +47,16 @@ def ddf_up(
         >>> ddfnet.ddf_up(x, None, spatial_filter).shape
         torch.Size([1, 32, 20, 24])
     """
+    if has_torch_function((x, channel_filter, spatial_filter)):  # such as a proxy of torch.fx
+        options: dict[str, Any] = {"scale_factor": scale_factor, "kernel_size": kernel_size, "dilation": dilation}
+        filters = (channel_filter, spatial_filter)
+        return handle_torch_function(ddf_up, (x, *filters), x, *filters, **options, combine=combine, backend=backend)
     if scale_factor == 1 and isinstance(channel_filter, Tensor) and channel_filter.dim() == 5:
         channel_filter = channel_filter.squeeze(1)
     check_types(x, channel_filter, spatial_filter, combine, backend, kernel_size, 1, dilation, scale_factor)
-    if backend == "reference" or (backend == "auto" and transforms.needs_reference()):
-        x, channel_filter, spatial_filter = transforms.autocast_inputs(x, channel_filter, spatial_filter)
+    if takes_reference(backend):
+        x, channel_filter, spatial_filter = autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor, combine)
         return ddf_up_reference(x, channel_filter, spatial_filter, g)
-    options = (kernel_size, 1, dilation, scale_factor, combine, backend)
-    return transforms.differentiable(x, channel_filter, spatial_filter, *options)
+    y: Tensor = ddf_op(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor, combine, backend)
+    return y

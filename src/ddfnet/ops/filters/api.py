@@ -14,26 +14,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ddfnet.ops.ddf import autograd as transforms
-from ddfnet.ops.ddf import flops
-from ddfnet.ops.ddf.api import Backend
-from ddfnet.ops.filters.cpu import backend as numba_kernels
-from ddfnet.ops.filters.gpu import backend as triton_kernels
+from ddfnet.ops.ddf.api import Backend, preferred_backend
+from ddfnet.ops.filters.cpu import backend as cpu
+from ddfnet.ops.filters.gpu import backend as gpu
 from ddfnet.ops.filters.outputs import Options, Outputs, outputs
 from ddfnet.ops.filters.reference import channel_filters_reference, spatial_filters_reference
 from ddfnet.ops.gpu.devices import unsupported_device
+from ddfnet.ops.registry import autocast_inputs, define, is_traced, is_transformed, needs_reference
 
 
-class SpatialBranch(NamedTuple):
-    """A 1x1 convolution, then Eq. 3 with a fixed scale."""
+class SpatialWeights(NamedTuple):
+    """Parameters of a spatial branch: a 1x1 convolution, then Eq. 3 with a fixed scale."""
 
     weight: Tensor  # (G*K, C, 1, 1)
     bias: Tensor  # (G*K,)
     scale: float  # not 0
 
 
-class ChannelBranch(NamedTuple):
-    """Global average pooling, two 1x1 convolutions with a ReLU between, then Eq. 3 with a learned scale for each tap."""
+class ChannelWeights(NamedTuple):
+    """Parameters of a channel branch: average pooling, 1x1, ReLU, 1x1, then Eq. 3 with a learned scale for each tap."""
 
     squeeze_weight: Tensor  # (S, C, 1, 1)
     squeeze_bias: Tensor  # (S,)
@@ -44,8 +43,8 @@ class ChannelBranch(NamedTuple):
 
 def predict_filters(
     x: Tensor,
-    spatial: SpatialBranch | None = None,
-    channel: ChannelBranch | None = None,
+    spatial: SpatialWeights | None = None,
+    channel: ChannelWeights | None = None,
     *,
     kernel_size: int,
     stride: int = 1,
@@ -71,34 +70,35 @@ def predict_filters(
     Example:
         >>> import torch
         >>> x, one = torch.randn(2, 8, 5, 6), torch.ones(9)
-        >>> spatial = SpatialBranch(torch.randn(9, 8, 1, 1), torch.zeros(9), 0.5)
+        >>> spatial = SpatialWeights(torch.randn(9, 8, 1, 1), torch.zeros(9), 0.5)
         >>> predict_filters(x, spatial, kernel_size=3)[1].shape
         torch.Size([2, 1, 9, 5, 6])
     """
     _check(x, spatial, channel, kernel_size, stride, heads)
-    if torch._C._is_any_autocast_enabled():
-        (x,) = transforms.autocast_inputs(x)
+    (x,) = autocast_inputs(x)
     if unsupported(x, kernel_size, heads) is not None:
         return _reference(x, spatial, channel, kernel_size, stride, heads)
     convolution, scale = ((spatial.weight, spatial.bias), spatial.scale) if spatial else ((None, None), 1.0)
-    out = _call(x, *convolution, *(channel or (None,) * 5), scale, kernel_size, stride, heads)
+    out = filters_op(x, *convolution, *(channel or (None,) * 5), scale, kernel_size, stride, heads)
     return out[0] if channel else None, out[1] if spatial else None
 
 
 def unsupported(x: Tensor, kernel_size: int, heads: int, backend: Backend | None = None) -> str | None:
     """Why no kernels, or none of a `backend` as `ddfnet.ddf` takes it, can predict filters from `x`, or None."""
-    if transforms.needs_reference() or transforms.is_transformed():
+    if needs_reference() or is_transformed():
         return "ONNX, torch.func transforms and forward-mode derivatives go through the reference"
+    if backend in (None, "auto") and preferred_backend() in ("torch", "reference"):
+        return f"{preferred_backend()!r} is the preferred backend"
     triton = _is_for_triton(x)
     if backend not in (None, "triton" if triton else "numba") and (
         backend != "auto" or (triton and x.device.type == "cpu")
     ):
         return f"backend={backend!r} has no kernels for it on {x.device.type}"
     if triton:
-        return triton_kernels.unsupported(x, kernel_size, heads)
-    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return gpu.unsupported(x, kernel_size, heads)
+    if torch.compiler.is_compiling() or is_traced():
         return "compiled or traced for the CPU, it is PyTorch's own operations, for which nothing has to be imported"
-    return numba_kernels.unsupported(x)
+    return cpu.unsupported(x)
 
 
 def _is_for_triton(x: Tensor) -> bool:
@@ -109,7 +109,7 @@ def _is_for_triton(x: Tensor) -> bool:
 
 
 def _check(
-    x: Tensor, spatial: SpatialBranch | None, channel: ChannelBranch | None, kernel_size: int, stride: int, heads: int
+    x: Tensor, spatial: SpatialWeights | None, channel: ChannelWeights | None, kernel_size: int, stride: int, heads: int
 ) -> None:
     if x.dim() != 4:
         raise ValueError(f"x: expected (B, C, H, W), got {tuple(x.shape)}")
@@ -148,7 +148,7 @@ def _check(
 
 
 def _reference(
-    x: Tensor, spatial: SpatialBranch | None, channel: ChannelBranch | None, kernel_size: int, stride: int, heads: int
+    x: Tensor, spatial: SpatialWeights | None, channel: ChannelWeights | None, kernel_size: int, stride: int, heads: int
 ) -> tuple[Tensor | None, Tensor | None]:
     of_channels = channel_filters_reference(x, *channel, kernel_size=kernel_size) if channel else None
     if spatial is None:
@@ -156,78 +156,98 @@ def _reference(
     return of_channels, spatial_filters_reference(x, *spatial, kernel_size=kernel_size, stride=stride, heads=heads)
 
 
-# The registered ops. Outputs of a branch that is missing are empty: a schema has no optional outputs.
+# The registered ops. Outputs of a branch that is missing are empty.
 
-_LIBRARY = torch.library.Library("ddfnet", "FRAGMENT")
-_TENSORS = (
-    "Tensor x, Tensor? spatial_weight, Tensor? spatial_bias, Tensor? squeeze_weight, Tensor? squeeze_bias, "
-    "Tensor? channel_weight, Tensor? channel_bias, Tensor? channel_scale"
-)
-_INPUTS = 8
-_LIBRARY.define(
-    f"ddf_filters({_TENSORS}, float spatial_scale, int kernel_size, int stride, int heads) -> "
-    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-_LIBRARY.define(
-    "filter_norm_backward(Tensor grad, Tensor unit, Tensor std, Tensor? scale, float fixed_scale) -> (Tensor, Tensor)"
-)
+_SPATIAL = ("spatial_weight?", "spatial_bias?")
+_CHANNEL = ("squeeze_weight?", "squeeze_bias?", "channel_weight?", "channel_bias?", "channel_scale?")
+
+
+class NormOptions(NamedTuple):
+    """What `filter_norm_backward` takes beside its tensors."""
+
+    fixed_scale: float
+
+
+def _branches(args: Sequence[Any]) -> tuple[Any, Any, Options]:
+    """Sort the op's arguments after x into the branches' parameters, None for a branch that is missing, and options."""
+    spatial, channel = args[: len(_SPATIAL)], args[len(_SPATIAL) : -1]
+    return None if spatial[0] is None else spatial, None if channel[0] is None else channel, args[-1]
 
 
 def _forward(x: Tensor, *args: Any) -> Outputs:
-    spatial, channel = args[:2], args[2:7]
-    kernels = triton_kernels if _is_for_triton(x) else numba_kernels
-    return kernels.predict(
-        x, None if spatial[0] is None else spatial, None if channel[0] is None else channel, Options(*args[7:])
-    )
+    kernels = gpu if _is_for_triton(x) else cpu
+    return kernels.predict(x, *_branches(args))
 
 
 def _forward_fake(x: Tensor, *args: Any) -> Outputs:
-    spatial, squeeze, channel, options = args[0], args[2], args[4], Options(*args[7:])
-    squeezed, filters = (None, 0) if squeeze is None else (squeeze.shape[0], channel.shape[0] // options.taps)
+    spatial, channel, options = _branches(args)
+    squeezed, filters = (channel[0].shape[0], channel[2].shape[0] // options.taps) if channel else (None, 0)
     return outputs(x, spatial is not None, squeezed, filters, options)
 
 
 def _norm_backward(
-    grad: Tensor, unit: Tensor, std: Tensor, scale: Tensor | None, fixed_scale: float
+    grad: Tensor, unit: Tensor, std: Tensor, scale: Tensor | None, options: NormOptions
 ) -> tuple[Tensor, Tensor]:
-    kernels = triton_kernels if _is_for_triton(grad) else numba_kernels
-    return kernels.norm_backward(grad, unit, std, scale, fixed_scale)
+    kernels = gpu if _is_for_triton(grad) else cpu
+    return kernels.norm_backward(grad, unit, std, scale, options.fixed_scale)
 
 
 def _norm_backward_fake(
-    grad: Tensor, unit: Tensor, std: Tensor, scale: Tensor | None, fixed_scale: float
+    grad: Tensor, unit: Tensor, std: Tensor, scale: Tensor | None, options: NormOptions
 ) -> tuple[Tensor, Tensor]:
     grad_raw = torch.empty_like(unit, dtype=grad.dtype)
     return grad_raw, unit.new_empty(0) if scale is None else torch.empty_like(unit)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:_INPUTS], *output[1:])
-    ctx.options = Options(*inputs[_INPUTS:])
-    ctx.set_materialize_grads(False)
+class _Saved(NamedTuple):
+    """What the gradients need: the op's tensors, then its outputs but for the channel filters."""
+
+    x: Tensor
+    spatial_weight: Tensor
+    spatial_bias: Tensor
+    squeeze_weight: Tensor
+    squeeze_bias: Tensor
+    channel_weight: Tensor
+    channel_bias: Tensor
+    channel_scale: Tensor
+    spatial_filter: Tensor
+    pooled: Tensor
+    hidden: Tensor
+    channel_unit: Tensor
+    channel_std: Tensor
+    spatial_std: Tensor
 
 
-def _gradient(ctx: Any, grad_channel: Tensor | None, grad_spatial: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    saved, needs = ctx.saved_tensors, ctx.needs_input_grad[:_INPUTS]  # read once: checkpoints allow no more
-    inputs = saved[:_INPUTS]
-    if torch.is_grad_enabled():
-        grads = _differentiable_gradient(inputs, grad_channel, grad_spatial, ctx.options, needs)
-    else:
-        grads = [None] * _INPUTS
-        if grad_spatial is not None:
-            grads[:3] = _spatial_gradient(saved, grad_spatial, ctx.options, needs)
-        if grad_channel is not None:
-            grad_x, grads[3:] = _channel_gradient(saved, grad_channel, needs)
-            if grad_x is not None:
-                grads[0] = grad_x.expand_as(inputs[0]) if grads[0] is None else grads[0].add_(grad_x)
-    return (*grads, *(None for _ in ctx.options))
-
-
-def _spatial_gradient(
-    saved: Sequence[Tensor], grad: Tensor, options: Options, needs: Sequence[bool]
+def _gradient(
+    kept: Sequence[Tensor],
+    options: Options,
+    needs: Sequence[bool],
+    grad_channel: Tensor | None,
+    grad_spatial: Tensor | None,
+    *_: Any,
 ) -> list[Tensor | None]:
+    saved = _Saved(*kept)
+    if torch.is_grad_enabled():
+        return _differentiable_gradient(saved, grad_channel, grad_spatial, options, needs)
+    grads: list[Tensor | None] = [None] * len(needs)
+    if grad_spatial is not None:
+        grads[:3] = _spatial_gradient(saved, grad_spatial, options, needs)
+    if grad_channel is not None:
+        grad_x, grads[3:] = _channel_gradient(saved, grad_channel, needs)
+        if grad_x is not None:
+            grads[0] = grad_x.expand_as(saved.x) if grads[0] is None else grads[0].add_(grad_x)
+    return grads
+
+
+def _spatial_gradient(saved: _Saved, grad: Tensor, options: Options, needs: Sequence[bool]) -> list[Tensor | None]:
     """Of x, the convolution's weight and its bias."""
-    x, weight, bias, *_, unit, _, _, _, _, std = saved
+    x, weight, bias, unit, std = (
+        saved.x,
+        saved.spatial_weight,
+        saved.spatial_bias,
+        saved.spatial_filter,
+        saved.spatial_std,
+    )
     raw, _ = torch.ops.ddfnet.filter_norm_backward(grad, unit, std, None, options.spatial_scale)
     raw, stride = raw.flatten(1, 2), [options.stride, options.stride]
     grads = torch.ops.aten.convolution_backward(
@@ -239,9 +259,7 @@ def _spatial_gradient(
     ]
 
 
-def _channel_gradient(
-    saved: Sequence[Tensor], grad: Tensor, needs: Sequence[bool]
-) -> tuple[Tensor | None, list[Tensor | None]]:
+def _channel_gradient(saved: _Saved, grad: Tensor, needs: Sequence[bool]) -> tuple[Tensor | None, list[Tensor | None]]:
     """Of x, (B, C, 1, 1), and of the five parameters."""
     x, _, _, squeeze_weight, squeeze_bias, weight, bias, scale, _, pooled, hidden, unit, std, _ = saved
     raw, grad_scale = torch.ops.ddfnet.filter_norm_backward(grad.flatten(2), unit, std, scale, 1.0)
@@ -260,18 +278,18 @@ def _channel_gradient(
 
 
 def _differentiable_gradient(
-    inputs: Sequence[Any],
+    saved: _Saved,
     grad_channel: Tensor | None,
     grad_spatial: Tensor | None,
     options: Options,
     needs: Sequence[bool],
 ) -> list[Tensor | None]:
-    """The same gradients with a graph: those of the reference, which is run again for it."""
+    """Compute the same gradients with a graph: those of the reference, which runs again."""
     # Aliases, so that a gradient is that through this argument alone where inputs depend on each other.
-    aliases: list[Any] = [None if t is None else t.view_as(t) for t in inputs]
+    aliases: list[Any] = [None if t is None else t.view_as(t) for t in saved[: len(needs)]]
     x, *weights = aliases
-    spatial = None if grad_spatial is None else SpatialBranch(weights[0], weights[1], options.spatial_scale)
-    channel = None if grad_channel is None else ChannelBranch(*weights[2:])
+    spatial = None if grad_spatial is None else SpatialWeights(weights[0], weights[1], options.spatial_scale)
+    channel = None if grad_channel is None else ChannelWeights(*weights[2:])
     outputs = [t for t in _reference(x, spatial, channel, *options[1:]) if t is not None]
     cotangents = [t for t in (grad_channel, grad_spatial) if t is not None]
     wanted = [t for t, needed in zip(aliases, needs, strict=True) if needed]
@@ -279,55 +297,34 @@ def _differentiable_gradient(
     return [next(found) if needed else None for needed in needs]
 
 
-class _EagerFilters(torch.autograd.Function):
-    backward = staticmethod(_gradient)
-
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():  # else the op looks for its own rules again
-            output = torch.ops.ddfnet.ddf_filters.default(*args)
-        _save(ctx, args, output)
-        ctx.mark_non_differentiable(*output[2:])
-        return tuple(output)
-
-
-def _call(*args: Any) -> Sequence[Tensor]:
-    """The op by the cheapest way that is differentiable."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return torch.ops.ddfnet.ddf_filters.default(*args)
-    asked = any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
-    if asked and not torch._C._is_tracing():  # torch.jit.trace records the op, not the function around it
-        return _EagerFilters.apply(*args)
-    return torch.ops.ddfnet.ddf_filters.default(*args)
+def _multiply_adds(x: Sequence[int], *args: Any) -> int:
+    """Multiply-adds of the convolution and the two matrix products, as the counter has them for PyTorch's own."""
+    spatial, channel, options = _branches(args)
+    batch, _, height, width = x
+    pixels = -(-height // options.stride) * -(-width // options.stride)
+    total = spatial[0][0] * spatial[0][1] * pixels if spatial else 0
+    for weight in (channel[0], channel[2]) if channel else ():
+        total += weight[0] * weight[1]
+    return batch * total
 
 
-def _flops(
-    x: Sequence[int],
-    spatial_weight: Sequence[int] | None,
-    spatial_bias: Sequence[int] | None,
-    squeeze_weight: Sequence[int] | None,
-    squeeze_bias: Sequence[int] | None,
-    channel_weight: Sequence[int] | None,
-    channel_bias: Sequence[int] | None,
-    channel_scale: Sequence[int] | None,
-    spatial_scale: float,
-    kernel_size: int,
-    stride: int,
-    heads: int,
-    **_: Any,
-) -> int:
-    """FLOPs of the convolution and the two matrix products, as the counter has them for PyTorch's own."""
-    batch, _channels, height, width = x
-    pixels = -(-height // stride) * -(-width // stride)
-    own = spatial_weight[0] * spatial_weight[1] * pixels if spatial_weight else 0
-    for weight in (squeeze_weight, channel_weight):
-        own += weight[0] * weight[1] if weight else 0
-    return 2 * batch * own
-
-
-_LIBRARY.impl("ddf_filters", _forward, "CompositeExplicitAutograd")
-_LIBRARY.impl("filter_norm_backward", _norm_backward, "CompositeExplicitAutograd")
-torch.library.register_fake("ddfnet::ddf_filters", _forward_fake, lib=_LIBRARY)
-torch.library.register_fake("ddfnet::filter_norm_backward", _norm_backward_fake, lib=_LIBRARY)
-torch.library.register_autograd("ddfnet::ddf_filters", _gradient, setup_context=_save, lib=_LIBRARY)
-flops.register({"ddf_filters": _flops})
+filters_op = define(
+    "ddf_filters",
+    ("x", *_SPATIAL, *_CHANNEL),
+    Options,
+    outputs=len(Outputs._fields),
+    kernel=_forward,
+    fake=_forward_fake,
+    backward=_gradient,
+    saved=lambda tensors, results: (*tensors, *results[1:]),
+    differentiable=2,
+    flops=lambda *args: 2 * _multiply_adds(*args),
+)
+define(
+    "filter_norm_backward",
+    ("grad", "unit", "std", "scale?"),
+    NormOptions,
+    outputs=2,
+    kernel=_norm_backward,
+    fake=_norm_backward_fake,
+)

@@ -1,0 +1,1 @@
+"""Pixel-adaptive convolution, PAC, and its transpose."""
