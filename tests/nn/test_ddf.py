@@ -264,7 +264,7 @@ def test_repr_says_what_is_not_default() -> None:
     assert eval(f"DDF({layer.extra_repr()})").extra_repr() == layer.extra_repr()
     assert layer.extra_repr() == (
         "8, kernel_size=5, stride=2, dilation=3, heads=4, squeeze_ratio=0.5, combine='add', affine='paper', "
-        "backend='torch', bias=True"
+        "bias=True, backend='torch'"
     )
     assert DDF(8, norm="batch", branches="spatial").extra_repr() == "8, kernel_size=3, norm='batch', branches='spatial'"
 
@@ -321,3 +321,22 @@ def test_wrong_input() -> None:
             layer(x)
     with pytest.raises(ValueError, match="backend: expected one of"):
         DDF(8, backend="cuda")(torch.ones(1, 8, 4, 4))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dead_hidden_units_make_no_gradient_explode(backend: Any) -> None:
+    """After zeroed biases all hidden units can be 0: the raw filters' std is 0, and so are filters and gradients."""
+    torch.manual_seed(0)
+    layer = DDF(8, backend=backend)
+    with torch.no_grad():
+        for module in layer.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.zeros_(module.bias)
+        layer.channel_branch[1].weight.fill_(-1.0)
+    x = torch.rand(2, 8, 5, 6, requires_grad=True)  # positive means: no unit is alive
+    y = layer(x)
+    assert not y.any()
+    grads = torch.autograd.grad(y.sum(), [x, *layer.parameters()])
+    assert all(not grad.any() for grad in grads)
+    layer.reset_parameters()
+    assert layer(x).any()

@@ -82,7 +82,7 @@ def test_constant_filter() -> None:
 def test_device_dtype_repr() -> None:
     layer = FilterNorm(4, 3, kind="channel", device="meta", dtype=torch.bfloat16)
     assert (layer.std.device.type, layer.std.dtype) == ("meta", torch.bfloat16)
-    assert repr(layer) == "FilterNorm(4, kernel_size=3, kind='channel', affine='released')"
+    assert repr(layer) == "FilterNorm(4, kernel_size=3, kind='channel')"
     assert ddfnet.FilterNorm is FilterNorm
 
 

@@ -1,6 +1,6 @@
 """`DDF`: the decoupled dynamic filter layer, in the place of a k x k convolution with as many channels out as in."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -8,31 +8,33 @@ from torch import Tensor, nn
 from ddfnet.nn.filter_norm import Affine, FilterNorm
 from ddfnet.nn.filters import (
     Branches,
-    Init,
+    ChannelBranch,
+    FilterLayer,
     Norm,
-    channel_branch,
+    SpatialBranch,
+    apply_affine,
     channel_parameters,
-    check_dtype,
-    check_options,
-    check_positive,
-    finished,
-    is_plain,
-    normalisation,
-    repr_options,
     spatial_parameters,
-    start_static,
 )
+from ddfnet.nn.layer import check_channels, check_choice, check_dtype, check_positive
 from ddfnet.ops.ddf.api import Backend, ddf
 from ddfnet.ops.ddf.geometry import Combine
 from ddfnet.ops.filters.api import predict_filters, unsupported
+from ddfnet.ops.registry import has_global_hooks
+
+Init = Literal["random", "static"]
 
 
-class DDF(nn.Module):
-    """Predicts one k x k filter per pixel and one per channel from its input, normalises them and applies Eq. 2.
+class DDF(FilterLayer):
+    """Predict one k x k filter per pixel and one per channel from its input, normalises them and applies Eq. 2.
 
     Spatial branch: a 1x1 convolution (stride s, bias) to G*K channels, normalised. Channel branch: global average
     pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU, 1x1 to C*K channels, normalised. Parameters are named
     as in the authors' checkpoints: `spatial_branch.0`, `channel_branch.1`, `channel_branch.3`, `channel_branch.4.std`.
+
+    An image for which all hidden units of the channel branch are 0 gets its channel filters from the last bias alone. If
+    that bias is 0, so are the filters, and with combine="mul" the output and the gradients. Zeroed biases make this likely
+    in layers of a few channels; `reset_parameters()` draws them again.
 
     Args:
         channels: C, in and out.
@@ -53,7 +55,7 @@ class DDF(nn.Module):
         (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)), in the memory format of the input.
 
     Raises:
-        ValueError: an option or the input's shape is not as described, or `heads` or `affine` is set where it says nothing.
+        ValueError: an option or the input's shape is not as described, or `heads` or `affine` is set where it has no effect.
 
     Example:
         >>> import torch, ddfnet
@@ -84,63 +86,74 @@ class DDF(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_positive(channels=channels, stride=stride, dilation=dilation, heads=heads)
-        check_options(channels, kernel_size, heads, squeeze_ratio, combine, norm, branches, affine, backend)
-        if init not in ("random", "static"):
-            raise ValueError(f"init: expected 'random' or 'static', got {init!r}")
+        check_positive(channels=channels, stride=stride)
+        self._set_options(
+            channels,
+            kernel_size=kernel_size,
+            dilation=dilation,
+            heads=heads,
+            squeeze_ratio=squeeze_ratio,
+            combine=combine,
+            norm=norm,
+            branches=branches,
+            affine=affine,
+            backend=backend,
+        )
+        check_choice(Init, init=init)
         if init == "static" and (affine, branches, combine) != ("paper", "both", "mul"):
             raise ValueError(
                 "init: expected 'random' unless affine='paper', branches='both' and combine='mul', got 'static' with "
                 f"affine={affine!r}, branches={branches!r}, combine={combine!r}"
             )
         self.channels = channels
-        self.kernel_size = kernel_size
         self.stride = stride
-        self.dilation = dilation
-        self.heads = heads
-        self.squeeze_ratio = squeeze_ratio
-        self.combine: Combine = combine
-        self.norm = norm
-        self.branches = branches
-        self.affine = affine
         self.init = init
-        self.backend: Backend = backend
 
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        taps = kernel_size**2
-        self.spatial_branch: nn.Sequential | None = None
-        self.channel_branch: nn.Sequential | None = None
+        self.spatial_branch = self.channel_branch = None
         if branches != "channel":
-            predict = nn.Conv2d(channels, heads * taps, 1, stride=stride, **factory)
-            normalise = normalisation(norm, heads, kernel_size, "spatial", affine=affine, **factory)
-            self.spatial_branch = nn.Sequential(predict, normalise)
+            predict = nn.Conv2d(channels, heads * kernel_size**2, 1, stride=stride, **factory)
+            self.spatial_branch = SpatialBranch(predict, self._normalisation(heads, "spatial", "relu", **factory))
         if branches != "spatial":
-            normalise = normalisation(norm, channels, kernel_size, "channel", affine=affine, **factory)
-            self.channel_branch = channel_branch(channels, channels, kernel_size, squeeze_ratio, normalise, **factory)
+            normalise = self._normalisation(channels, "channel", "relu", **factory)
+            self.channel_branch = ChannelBranch(channels, channels, kernel_size, squeeze_ratio, normalise, **factory)
         self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype)) if bias else None
-        if init == "static":
-            start_static(self.spatial_branch, self.channel_branch)
+        self._start()
 
     def reset_parameters(self) -> None:
-        """Draws every parameter anew: the branches' as their own layers do, the bias as zero, then as `init` says."""
+        """Draw every parameter again: the branches' as their inner layers do, the bias as zero, then as `init` says."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d | FilterNorm):
                 module.reset_parameters()
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+        self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        """With init="static", let the layer begin near a depthwise convolution.
+
+        Spatial filters get beta = 1 and alpha = 0.2 (Eq. 3), so a product is the channel's filter varied by a fifth. The
+        bias of the convolution that predicts channel filters is drawn as a normal variable times 3, several times what the
+        content adds.
+        """
         if self.init == "static":
-            start_static(self.spatial_branch, self.channel_branch)
+            spatial: Any = self.spatial_branch
+            channel: Any = self.channel_branch
+            nn.init.constant_(spatial[1].alpha, 0.2)
+            nn.init.ones_(spatial[1].beta)
+            nn.init.normal_(channel[3].bias, std=3.0)
 
     def filters(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The normalised filters predicted for `x`: channel (B, C, k, k), spatial (B, G, K, P, Q).
+        """Return the normalised filters predicted for `x`: channel (B, C, k, k), spatial (B, G, K, P, Q).
 
-        In x's dtype, or in autocast's where the branches are run as one (`ddfnet.ops.filters`).
+        They have x's dtype, or autocast's where one op predicts both (`ddfnet.ops.filters`).
         """
         k = self.kernel_size
         if self._runs_as_one(x):
-            branches = spatial_parameters(self.spatial_branch), channel_parameters(self.channel_branch)
-            channel, spatial = predict_filters(x, *branches, kernel_size=k, stride=self.stride, heads=self.heads)
-            return finished(channel, self.channel_branch), finished(spatial, self.spatial_branch)
+            weights = spatial_parameters(self.spatial_branch), channel_parameters(self.channel_branch)
+            channel, spatial = predict_filters(x, *weights, kernel_size=k, stride=self.stride, heads=self.heads)
+            return apply_affine(channel, self.channel_branch), apply_affine(spatial, self.spatial_branch)
         channel_filter = spatial_filter = None
         if self.channel_branch is not None:
             channel_filter = self.channel_branch(x).to(x.dtype).view(x.shape[0], self.channels, k, k)
@@ -149,19 +162,22 @@ class DDF(nn.Module):
         return channel_filter, spatial_filter
 
     def _runs_as_one(self, x: Tensor) -> bool:
-        """Whether the branches can be one call in place of a call of each of their modules."""
+        """True if one op serves `x` and both branches are plain; else they run module by module."""
+        spatial, channel = self.spatial_branch, self.channel_branch
         return (
             self.norm == "filter"
+            and isinstance(x, Tensor)  # a proxy of torch.fx is none
             and unsupported(x, self.kernel_size, self.heads, self.backend) is None
-            and is_plain(self.spatial_branch, self.kernel_size, self.stride)
-            and is_plain(self.channel_branch, self.kernel_size)
+            and not has_global_hooks()
+            and (
+                spatial is None or (type(spatial) is SpatialBranch and spatial.is_plain(self.kernel_size, self.stride))
+            )
+            and (channel is None or (type(channel) is ChannelBranch and channel.is_plain(self.kernel_size)))
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.channels:
-            raise ValueError(f"x: expected (B, {self.channels}, H, W), got {tuple(x.shape)}")
-        weight = (self.channel_branch[1] if self.spatial_branch is None else self.spatial_branch[0]).weight  # type: ignore[index]
-        check_dtype(x, weight)
+        check_channels(x, self.channels)
+        check_dtype(x, next(self.parameters(), None))
         channel_filter, spatial_filter = self.filters(x)
         y = ddf(
             x,
@@ -174,22 +190,3 @@ class DDF(nn.Module):
             backend=self.backend,
         )
         return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
-
-    def extra_repr(self) -> str:
-        parts = [str(self.channels), f"kernel_size={self.kernel_size}"]
-        defaults = {
-            "stride": 1,
-            "dilation": 1,
-            "heads": 1,
-            "squeeze_ratio": 0.2,
-            "combine": "mul",
-            "norm": "filter",
-            "branches": "both",
-            "affine": "released",
-            "init": "random",
-            "backend": "auto",
-        }
-        parts += repr_options(self, defaults)
-        if self.bias is not None:
-            parts.append("bias=True")
-        return ", ".join(parts)

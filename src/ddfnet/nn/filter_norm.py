@@ -5,14 +5,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ddfnet.nn.layer import Layer, check_choice, check_positive
 from ddfnet.ops.filter_norm import filter_norm
+from ddfnet.ops.registry import leaf
 
 Affine = Literal["released", "paper"]
 FilterKind = Literal["spatial", "channel"]
 
 
-class FilterNorm(nn.Module):
-    """Normalises each of the N predicted filters over its K = k*k taps (Eq. 3; Table 3b compares it with others).
+Gain = Literal["relu", "linear"]
+
+
+class FilterNorm(Layer):
+    """Normalise each of the N predicted filters over its K = k*k taps (Eq. 3; Table 3b compares it with others).
 
     `D = scale * (D_raw - mean) / (std + 1e-10) + shift` with the unbiased standard deviation. With `gain` that of
     `torch.nn.init.calculate_gain(nonlinearity)`:
@@ -33,6 +38,8 @@ class FilterNorm(nn.Module):
 
     Shape:
         (B, N*K, ...) -> the same, the K taps of a filter next to each other. Half types are normalised in float32.
+
+    Where the K taps of a filter are equal, so that its std is 0, the output is `shift` and the derivative 0.
 
     Raises:
         ValueError: an option or the input's shape is not as described.
@@ -55,19 +62,17 @@ class FilterNorm(nn.Module):
         *,
         kind: FilterKind = "spatial",
         affine: Affine = "released",
-        nonlinearity: Literal["relu", "linear"] = "relu",
+        nonlinearity: Gain = "relu",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if filters < 1:
-            raise ValueError(f"filters: expected an int >= 1, got {filters}")
+        check_positive(filters=filters)
         if kernel_size < 3 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size: expected an odd number >= 3, got {kernel_size}")
-        if kind not in ("spatial", "channel"):
-            raise ValueError(f"kind: expected 'spatial' or 'channel', got {kind!r}")
-        if affine not in ("released", "paper"):
-            raise ValueError(f"affine: expected 'released' or 'paper', got {affine!r}")
+        check_choice(FilterKind, kind=kind)
+        check_choice(Affine, affine=affine)
+        check_choice(Gain, nonlinearity=nonlinearity)
         self.filters = filters
         self.kernel_size = kernel_size
         self.kind = kind
@@ -85,7 +90,7 @@ class FilterNorm(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws or sets the scales as the class's table says."""
+        """Draw or set the scales as the class's table says."""
         if self.std is not None:
             with torch.no_grad():
                 self.std.normal_().mul_(self.init_scale)
@@ -95,17 +100,21 @@ class FilterNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         taps = self.kernel_size**2
-        if x.dim() < 2 or x.shape[1] != self.filters * taps:
-            raise ValueError(f"x: expected (B, {self.filters * taps}, ...), got {tuple(x.shape)}")
-        filters = x.unflatten(1, (self.filters, taps))  # (B, N, K, ...)
-        trailing = (1,) * (x.dim() - 2)
         if self.std is not None:
-            y = filter_norm(filters, self.std.view(self.filters, taps, *trailing), dim=2)
-        elif self.alpha is not None and self.beta is not None:
-            y = filter_norm(filters, self.alpha.view(-1, 1, *trailing), self.beta.view(-1, 1, *trailing), dim=2)
-        else:
-            y = filter_norm(filters, self.init_scale, dim=2)
-        return y.flatten(1, 2)
+            return _normalised(x, self.filters, taps, self.std.view(self.filters, taps))
+        if self.alpha is not None and self.beta is not None:
+            return _normalised(x, self.filters, taps, self.alpha.view(-1, 1), self.beta.view(-1, 1))
+        return _normalised(x, self.filters, taps, self.init_scale)
 
-    def extra_repr(self) -> str:
-        return f"{self.filters}, kernel_size={self.kernel_size}, kind={self.kind!r}, affine={self.affine!r}"
+
+@leaf
+def _normalised(x: Tensor, filters: int, taps: int, scale: Tensor | float, shift: Tensor | None = None) -> Tensor:
+    """Apply Eq. 3 to (B, N*K, ...); scale and shift are (N or 1, K or 1)."""
+    if x.dim() < 2 or x.shape[1] != filters * taps:
+        raise ValueError(f"x: expected (B, {filters * taps}, ...), got {tuple(x.shape)}")
+    trailing = (1,) * (x.dim() - 2)
+    if isinstance(scale, Tensor):
+        scale = scale.view(*scale.shape, *trailing)
+    if shift is not None:
+        shift = shift.view(*shift.shape, *trailing)
+    return filter_norm(x.unflatten(1, (filters, taps)), scale, shift, dim=2).flatten(1, 2)

@@ -1,21 +1,25 @@
-"""What the DDF layers share: their options, and the branches that predict channel filters and normalise both kinds."""
+"""What `DDF` and `DDFUp` share: their options, and the two branches that predict and normalise filters.
 
-from typing import Any, Literal, get_args
+A branch is a module that holds parameters and calls its inner modules one after the other. Where both branches are plain,
+that is unmodified and free of hooks, `DDF` runs one op on their parameters instead (`ddfnet.ops.filters`).
+"""
+
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from ddfnet.nn.filter_norm import Affine, FilterKind, FilterNorm
-from ddfnet.ops.ddf.api import Backend
+from ddfnet.nn.layer import Layer, check_choice, check_divides, check_odd, check_positive
+from ddfnet.ops.ddf.api import Backend, check_backend
 from ddfnet.ops.ddf.geometry import Combine
-from ddfnet.ops.filters.api import ChannelBranch, SpatialBranch
+from ddfnet.ops.filters.api import ChannelWeights, SpatialWeights
+from ddfnet.ops.registry import is_wrapper
 
 Norm = Literal["filter", "sigmoid", "batch", "none"]
 Branches = Literal["both", "spatial", "channel"]
 Nonlinearity = Literal["relu", "linear"]
-Init = Literal["random", "static"]
 
 
 class PooledConv2d(nn.Conv2d):
@@ -25,184 +29,186 @@ class PooledConv2d(nn.Conv2d):
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias).unflatten(1, (self.out_channels, 1, 1))
 
 
-_SPATIAL = (nn.Conv2d, FilterNorm)
-_CHANNEL = (nn.AdaptiveAvgPool2d, PooledConv2d, nn.ReLU, PooledConv2d, FilterNorm)
+class SpatialBranch(nn.Sequential):
+    """Predict a filter for each pixel and head, then normalise it: (B, C, H, W) -> (B, N*K, P, Q)."""
 
+    def __init__(self, predict: nn.Module, normalise: nn.Module) -> None:
+        super().__init__(predict, normalise)
 
-def check_positive(**options: int) -> None:
-    """ValueError, by the option's name, unless each is an int >= 1."""
-    for name, value in options.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: expected an int >= 1, got {value!r}")
-
-
-def check_options(
-    channels: int,
-    kernel_size: int,
-    heads: int,
-    squeeze_ratio: float,
-    combine: Combine,
-    norm: Norm,
-    branches: Branches,
-    affine: Affine,
-    backend: Backend,
-) -> None:
-    """ValueError, by the option's name, where an option that all DDF layers have is not as `DDF` describes it."""
-    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size: expected an odd number, got {kernel_size!r}")
-    if norm == "filter" and kernel_size == 1:
-        raise ValueError(
-            "kernel_size: expected 3 or more with norm='filter' (one tap has no standard deviation), got 1"
+    def is_plain(self, kernel_size: int, stride: int) -> bool:
+        """True if unmodified and free of hooks, so that an op may bypass the branch's modules."""
+        modules = list(self._modules.values())
+        return (
+            is_untouched(self, SpatialBranch)
+            and len(modules) == 2
+            and is_plain_conv2d(modules[0], nn.Conv2d, stride)
+            and _is_plain_norm(modules[1], "spatial", kernel_size, modules[0])
         )
-    if channels % heads:
-        raise ValueError(f"heads: expected a divisor of channels = {channels}, got {heads}")
-    if squeeze_ratio <= 0:
-        raise ValueError(f"squeeze_ratio: expected a number > 0, got {squeeze_ratio}")
-    if combine not in ("mul", "add"):
-        raise ValueError(f"combine: expected 'mul' or 'add', got {combine!r}")
-    if norm not in ("filter", "sigmoid", "batch", "none"):
-        raise ValueError(f"norm: expected 'filter', 'sigmoid', 'batch' or 'none', got {norm!r}")
-    if branches not in ("both", "spatial", "channel"):
-        raise ValueError(f"branches: expected 'both', 'spatial' or 'channel', got {branches!r}")
-    if affine not in ("released", "paper"):
-        raise ValueError(f"affine: expected 'released' or 'paper', got {affine!r}")
-    if heads > 1 and branches == "channel":
-        raise ValueError(f"heads: expected 1 with branches='channel' (heads share spatial filters), got {heads}")
-    if affine == "paper" and norm != "filter":
-        raise ValueError(f"affine: expected 'released' with norm={norm!r} (it is of norm='filter'), got 'paper'")
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend: expected one of {', '.join(map(repr, get_args(Backend)))}, got {backend!r}")
 
 
-def normalisation(
-    norm: Norm,
-    filters: int,
-    kernel_size: int,
-    kind: FilterKind,
-    *,
-    affine: Affine,
-    nonlinearity: Nonlinearity = "relu",
-    **factory: Any,
-) -> nn.Module:
-    """What normalises N predicted filters of k*k taps each, (B, N*K, ...): the rows of Table 3b."""
-    if norm == "filter":
-        return FilterNorm(filters, kernel_size, kind=kind, affine=affine, nonlinearity=nonlinearity, **factory)
-    if norm == "batch":
-        return nn.BatchNorm2d(filters * kernel_size**2, **factory)
-    return nn.Sigmoid() if norm == "sigmoid" else nn.Identity()
-
-
-def channel_branch(
-    channels: int, filters: int, kernel_size: int, squeeze_ratio: float, normalise: nn.Module, **factory: Any
-) -> nn.Sequential:
-    """Predicts N channel filters, (B, C, H, W) -> (B, N*K, 1, 1); named as in the authors' checkpoints.
+class ChannelBranch(nn.Sequential):
+    """Predict N filters for each sample, then normalise them: (B, C, H, W) -> (B, N*K, 1, 1).
 
     Global average pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU, 1x1 to N*K channels, `normalise`.
     """
-    squeezed = max(1, int(squeeze_ratio * channels))
-    return nn.Sequential(
-        nn.AdaptiveAvgPool2d(1),
-        PooledConv2d(channels, squeezed, 1, **factory),
-        nn.ReLU(inplace=True),
-        PooledConv2d(squeezed, filters * kernel_size**2, 1, **factory),
-        normalise,
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        kernel_size: int,
+        squeeze_ratio: float,
+        normalise: nn.Module,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        squeezed = max(1, int(squeeze_ratio * channels))
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1),
+            PooledConv2d(channels, squeezed, 1, device=device, dtype=dtype),
+            nn.ReLU(),  # not in place: its input is a view, on which FSDP's hooks on a single convolution fail
+            PooledConv2d(squeezed, filters * kernel_size**2, 1, device=device, dtype=dtype),
+            normalise,
+        )
+
+    def is_plain(self, kernel_size: int) -> bool:
+        """True if unmodified and free of hooks, so that an op may bypass the branch's modules."""
+        modules: list[Any] = list(self._modules.values())
+        return (
+            is_untouched(self, ChannelBranch)
+            and len(modules) == 5
+            and is_untouched(modules[0], nn.AdaptiveAvgPool2d)
+            and modules[0].output_size in (1, (1, 1))
+            and is_plain_conv2d(modules[1], PooledConv2d)
+            and is_untouched(modules[2], nn.ReLU)
+            and is_plain_conv2d(modules[3], PooledConv2d)
+            and _is_plain_norm(modules[4], "channel", kernel_size, modules[3])
+        )
+
+
+def is_untouched(module: Any, kind: type[nn.Module]) -> bool:
+    """True if `module` is of this very class, has its class's forward, and no hooks of its own.
+
+    A parametrization makes a class of its own; `weight_norm`, pruning and FSDP have hooks.
+    """
+    return type(module) is kind and not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or (not torch.compiler.is_compiling() and "forward" in module.__dict__)
     )
 
 
-@torch.no_grad()
-def start_static(spatial: Any, channel: Any) -> None:
-    """Lets the branches of a layer with affine="paper" begin near a depthwise convolution.
-
-    Spatial filters get beta = 1 and alpha = 0.2 (Eq. 3), so a product is the channel's filter varied by a fifth; the bias
-    of the convolution that predicts channel filters is drawn as a normal variable times 3, several times what the content
-    adds.
-    """
-    nn.init.constant_(spatial[1].alpha, 0.2)
-    nn.init.ones_(spatial[1].beta)
-    nn.init.normal_(channel[3].bias, std=3.0)
-
-
-def is_plain(branch: nn.Sequential | None, kernel_size: int, stride: int = 1) -> bool:
-    """Whether a branch of `DDF` is as it was built, and nobody listens to it: its modules may then be passed by.
-
-    Args:
-        kernel_size: of the layer, and so of the filters that are normalised.
-        stride: of the spatial branch's convolution.
-    """
-    if branch is None:
-        return True
-    modules = list(branch)
-    kinds = tuple(type(module) for module in modules)
-    if kinds not in (_SPATIAL, _CHANNEL) or _has_any_global_hook():
+def is_plain_conv2d(module: Any, kind: type[nn.Conv2d], stride: int = 1) -> bool:
+    """True of an untouched 1x1 convolution with a bias, whose parameters are its own and ordinary tensors."""
+    if not is_untouched(module, kind):
         return False
-    steps = (stride, stride) if kinds == _SPATIAL else (1, 1)
-    normalise: Any = modules[-1]
-    predict: Any = modules[-2]
-    scale = normalise.std if normalise.affine == "released" else normalise.alpha
+    weight, bias = module._parameters.get("weight"), module._parameters.get("bias")
     return (
-        normalise.kind == ("spatial" if kinds == _SPATIAL else "channel")
-        and (normalise.kernel_size, normalise.filters * kernel_size**2) == (kernel_size, predict.out_channels)
-        and normalise.init_scale != 0
-        and (kinds == _SPATIAL or modules[0].output_size in (1, (1, 1)))
-        and (scale is None or scale.dtype == predict.weight.dtype)
-        and all(
-            (module.kernel_size, module.stride, module.padding, module.groups) == ((1, 1), steps, (0, 0), 1)
-            and module.bias is not None
-            for module in modules
-            if isinstance(module, nn.Conv2d)
-        )
-        and not any(
-            module._forward_hooks
-            or module._forward_pre_hooks
-            or module._backward_hooks
-            or module._backward_pre_hooks
-            or (not torch.compiler.is_compiling() and "forward" in vars(module))
-            for module in (branch, *modules)
-        )
+        weight is not None
+        and bias is not None
+        and not is_wrapper(weight)
+        and not is_wrapper(bias)
+        and module.kernel_size == (1, 1)
+        and module.stride == (stride, stride)
+        and module.padding == (0, 0)
+        and module.groups == 1
     )
 
 
-def spatial_parameters(branch: nn.Sequential | None) -> SpatialBranch | None:
-    """What `predict_filters` takes of a spatial branch with filter normalisation; `finished` does the rest."""
+def _is_plain_norm(module: Any, kind: FilterKind, kernel_size: int, predict: Any) -> bool:
+    """True of an untouched filter normalisation of what the convolution `predict` predicts."""
+    if not is_untouched(module, FilterNorm) or module.init_scale == 0:
+        return False
+    if (module.kind, module.kernel_size, module.filters * kernel_size**2) != (kind, kernel_size, predict.out_channels):
+        return False
+    if module.affine == "released" and kind == "spatial":
+        return True  # its scale is a number
+    scale = module._parameters.get("std" if module.affine == "released" else "alpha")
+    return scale is not None and scale.dtype == predict._parameters["weight"].dtype and not is_wrapper(scale)
+
+
+# What the op on a plain branch takes and leaves out
+
+
+def spatial_parameters(branch: Any) -> SpatialWeights | None:
+    """Return what `predict_filters` takes of a plain spatial branch."""
     if branch is None:
         return None
     convolution, normalise = branch
-    predict, scale = (convolution.weight, convolution.bias), normalise.init_scale
-    return SpatialBranch(*predict, 1.0 if normalise.affine == "paper" else scale)  # type: ignore[arg-type]
+    return SpatialWeights(
+        convolution.weight, convolution.bias, 1.0 if normalise.affine == "paper" else normalise.init_scale
+    )
 
 
-def channel_parameters(branch: nn.Sequential | None) -> ChannelBranch | None:
-    """Likewise of a channel branch."""
+def channel_parameters(branch: Any) -> ChannelWeights | None:
+    """Return what `predict_filters` takes of a plain channel branch."""
     if branch is None:
         return None
-    modules: Any = branch
-    _, squeeze, _, predict, normalise = modules
+    _, squeeze, _, predict, normalise = branch
     scale = normalise.std
     if normalise.affine == "paper":
         scale = normalise.alpha[:, None].expand(-1, normalise.kernel_size**2).flatten()
-    return ChannelBranch(squeeze.weight, squeeze.bias, predict.weight, predict.bias, scale)
+    return ChannelWeights(squeeze.weight, squeeze.bias, predict.weight, predict.bias, scale)
 
 
-def finished(filters: Tensor | None, branch: nn.Sequential | None) -> Tensor | None:
-    """What `predict_filters` gives for a branch, and of affine="paper" (Eq. 3) what it leaves out.
-
-    That is beta and, of spatial filters, whose scale it takes as a number, alpha.
-    """
-    normalise: Any = None if branch is None else branch[-1]
-    if filters is None or normalise.affine == "released":
+def apply_affine(filters: Tensor | None, branch: Any) -> Tensor | None:
+    """Apply the affine terms that `predict_filters` skips: beta and, for spatial filters, alpha of affine="paper"."""
+    if filters is None or branch[-1].affine == "released":
         return filters
+    normalise = branch[-1]
     beta = normalise.beta.to(filters.dtype)
     if normalise.kind == "channel":
         return filters + beta.view(-1, 1, 1)
     return torch.addcmul(beta, filters, normalise.alpha.to(filters.dtype))
 
 
-def check_dtype(x: Tensor, weight: Any, name: str = "x") -> None:
-    """TypeError unless `x` has the layer's dtype or autocast will give both one."""
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        raise TypeError(f"{name}: expected {weight.dtype}, the layer's dtype, or autocast, got {x.dtype}")
+class FilterLayer(Layer):
+    """The options that `DDF` and `DDFUp` share, checked and kept as attributes, and their two branches."""
 
+    kernel_size: int
+    dilation: int
+    heads: int
+    squeeze_ratio: float
+    combine: Combine
+    norm: Norm
+    branches: Branches
+    affine: Affine
+    backend: Backend
+    spatial_branch: SpatialBranch | None
+    channel_branch: ChannelBranch | None
 
-def repr_options(layer: nn.Module, defaults: dict[str, Any]) -> list[str]:
-    """`name=value` of each option of `layer` that is not its default."""
-    return [f"{name}={getattr(layer, name)!r}" for name, value in defaults.items() if getattr(layer, name) != value]
+    def _set_options(self, channels: int, **options: Any) -> None:
+        """Check the options, keyed by the attributes above, and set them; raise ValueError by the option's name."""
+        kernel_size, heads, norm, branches = (options[name] for name in ("kernel_size", "heads", "norm", "branches"))
+        check_positive(channels=channels, dilation=options["dilation"], heads=heads)
+        check_odd(kernel_size=kernel_size)
+        if norm == "filter" and kernel_size == 1:
+            raise ValueError(
+                "kernel_size: expected 3 or more with norm='filter' (one tap has no standard deviation), got 1"
+            )
+        check_divides(channels, heads=heads)
+        if options["squeeze_ratio"] <= 0:
+            raise ValueError(f"squeeze_ratio: expected a number > 0, got {options['squeeze_ratio']}")
+        check_choice(Combine, combine=options["combine"])
+        check_choice(Norm, norm=norm)
+        check_choice(Branches, branches=branches)
+        check_choice(Affine, affine=options["affine"])
+        check_backend("backend", options["backend"])
+        if heads > 1 and branches == "channel":
+            raise ValueError(f"heads: expected 1 with branches='channel' (heads share spatial filters), got {heads}")
+        if options["affine"] == "paper" and norm != "filter":
+            raise ValueError(f"affine: expected 'released' with norm={norm!r} (it is of norm='filter'), got 'paper'")
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def _normalisation(self, filters: int, kind: FilterKind, nonlinearity: Nonlinearity, **factory: Any) -> nn.Module:
+        """Make what normalises N predicted filters of k*k taps each, (B, N*K, ...): the rows of Table 3b."""
+        if self.norm == "filter":
+            options: dict[str, Any] = {"kind": kind, "affine": self.affine, "nonlinearity": nonlinearity, **factory}
+            return FilterNorm(filters, self.kernel_size, **options)
+        if self.norm == "batch":
+            return nn.BatchNorm2d(filters * self.kernel_size**2, **factory)
+        return nn.Sigmoid() if self.norm == "sigmoid" else nn.Identity()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddfnet.nn.rivals.pac import PacConv2d, PacConvTranspose2d
-from ddfnet.ops.pac import pac_conv2d, pac_conv_transpose2d
+from ddfnet.ops.pac.api import pac_conv2d, pac_conv_transpose2d
 
 
 def test_parameters_are_the_authors() -> None:
@@ -29,7 +29,7 @@ def test_calls_the_operation() -> None:
 
 def test_repr_and_reset() -> None:
     layer = PacConv2d(6, 4, 3, dilation=2, bias=False)
-    assert layer.extra_repr() == "6, 4, kernel_size=3, stride=1, dilation=2, bias=False"
+    assert layer.extra_repr() == "6, 4, 3, dilation=2, bias=False"
     before = layer.weight.clone()
     layer.reset_parameters()
     assert not torch.equal(layer.weight, before)

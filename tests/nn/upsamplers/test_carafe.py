@@ -75,4 +75,4 @@ def test_errors(options: dict, message: str) -> None:
 
 
 def test_repr() -> None:
-    assert CARAFE(6, heads=2).extra_repr() == "6, scale_factor=2, kernel_size=5, heads=2"
+    assert CARAFE(6, heads=2).extra_repr() == "6, scale_factor=2, heads=2"

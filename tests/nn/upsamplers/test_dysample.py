@@ -95,7 +95,7 @@ def test_errors(options: dict, message: str) -> None:
 
 
 def test_repr() -> None:
-    assert DySample(6).extra_repr() == "6, scale_factor=2, style='lp', groups=1"
+    assert DySample(6).extra_repr() == "6, scale_factor=2, groups=1"
     assert (
-        DySample(8, 3, dynamic_scope=True).extra_repr() == "8, scale_factor=3, style='lp', groups=4, dynamic_scope=True"
+        DySample(8, 3, dynamic_scope=True).extra_repr() == "8, scale_factor=3, groups=4, dynamic_scope=True"
     )

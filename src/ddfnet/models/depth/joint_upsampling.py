@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddfnet.atomic import whole_or_absent
-from ddfnet.nn.filters import check_dtype
+from ddfnet.nn.layer import check_dtype
 from ddfnet.nn.rivals.pac import PacConvTranspose2d
 from ddfnet.nn.upsamplers.contract import resize
 from ddfnet.nn.upsamplers.ddf_up import DDFUp

@@ -1,12 +1,12 @@
 """`AttentionAugmentedConv` (Bello et al., "Attention Augmented Convolutional Networks", ICCV 2019): rows of Table 5."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import check_positive
+from ddfnet.nn.layer import check_positive
 from ddfnet.nn.rivals.contract import DropIn
 
 
@@ -46,15 +46,6 @@ class AttentionAugmentedConv(DropIn):
         >>> AttentionAugmentedConv(16, stride=2)(torch.randn(2, 16, 9, 12)).shape
         torch.Size([2, 16, 5, 6])
     """
-
-    options: ClassVar[dict[str, Any]] = {
-        "heads": 8,
-        "key_ratio": 0.2,
-        "value_ratio": 0.1,
-        "head_keys": 20,
-        "map_size": 14,
-        "shrink": 1,
-    }
 
     def __init__(
         self,

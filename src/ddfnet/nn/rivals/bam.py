@@ -5,12 +5,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import PooledConv2d, check_dtype, check_positive
+from ddfnet.nn.filters import PooledConv2d
+from ddfnet.nn.layer import Layer, check_channels, check_choice, check_dtype, check_positive
 
 BamCombine = Literal["mul", "add"]
 
 
-class BAM(nn.Module):
+class BAM(Layer):
     """Adds to a map itself, weighed by how much its channels and its pixels matter: x + x * sigmoid(channel (*) spatial).
 
     Channel branch: global average pooling, 1x1 to C / reduction channels, batch norm, ReLU, 1x1 to C channels. Spatial
@@ -48,8 +49,7 @@ class BAM(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(channels=channels, reduction=reduction, dilation=dilation)
-        if combine not in ("mul", "add"):
-            raise ValueError(f"combine: expected 'mul' or 'add', got {combine!r}")
+        check_choice(BamCombine, combine=combine)
         self.channels = channels
         self.reduction = reduction
         self.dilation = dilation
@@ -80,13 +80,8 @@ class BAM(nn.Module):
                 module.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.channels:
-            raise ValueError(f"x: expected (B, {self.channels}, H, W), got {tuple(x.shape)}")
+        check_channels(x, self.channels)
         check_dtype(x, next(self.parameters()))
         channel, spatial = self.channel_branch(x), self.spatial_branch(x)
         attention = channel * spatial if self.combine == "mul" else channel + spatial
         return x + x * attention.sigmoid().to(x.dtype)
-
-    def extra_repr(self) -> str:
-        options = f"reduction={self.reduction}, dilation={self.dilation}, combine={self.combine!r}"
-        return f"{self.channels}, {options}"

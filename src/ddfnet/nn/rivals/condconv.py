@@ -2,12 +2,12 @@
 
 import math
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import check_positive
+from ddfnet.nn.layer import check_positive
 from ddfnet.nn.rivals.contract import DropIn
 from ddfnet.ops.ddf.api import Backend, ddf
 from ddfnet.ops.per_sample_conv import per_sample_conv2d
@@ -70,8 +70,6 @@ class CondConv(_Mixture):
         torch.Size([2, 16, 5, 6])
     """
 
-    options: ClassVar[dict[str, Any]] = {"experts": 8}
-
     def __init__(
         self,
         channels: int,
@@ -113,8 +111,6 @@ class DwCondConv(_Mixture):
         layer  old                new         parameters      FLOPs
         1      Conv2d 16->16 3x3  DwCondConv  2,320 -> 1,304
     """
-
-    options: ClassVar[dict[str, Any]] = {"experts": 8, "backend": "auto"}
 
     def __init__(
         self,

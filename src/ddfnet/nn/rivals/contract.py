@@ -1,15 +1,14 @@
 """`DropIn`: what the rivals of `DDF` have in common, so that each stands where a k x k convolution or a DDF layer stood."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import check_dtype, check_positive, repr_options
+from ddfnet.nn.layer import Layer, check_channels, check_dtype, check_odd, check_positive
 
 
-class DropIn(nn.Module, ABC):
+class DropIn(Layer, ABC):
     """A layer of C channels in and out, called as `DDF` is; subclasses say how they convolve.
 
     Args:
@@ -26,8 +25,6 @@ class DropIn(nn.Module, ABC):
         TypeError: the input has another dtype than the layer, without autocast.
     """
 
-    options: ClassVar[dict[str, Any]] = {}  # a subclass's own, with their defaults
-
     def __init__(
         self,
         channels: int,
@@ -41,8 +38,7 @@ class DropIn(nn.Module, ABC):
     ) -> None:
         super().__init__()
         check_positive(channels=channels, stride=stride, dilation=dilation)
-        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size!r}")
+        check_odd(kernel_size=kernel_size)
         self.channels = channels
         self.kernel_size = kernel_size
         self.stride = stride
@@ -54,10 +50,10 @@ class DropIn(nn.Module, ABC):
         """(B, C, H, W) -> (B, C, P, Q), without the bias."""
 
     def draw(self) -> None:
-        """Draws the parameters that the layer holds itself, but for the bias."""
+        """Draw the parameters that the layer holds itself, except the bias."""
 
     def reset_parameters(self) -> None:
-        """Draws every parameter anew: those of inner layers as they do, the bias as zero."""
+        """Draw every parameter again: those of inner layers as they do, the bias as zero."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
                 module.reset_parameters()
@@ -66,15 +62,7 @@ class DropIn(nn.Module, ABC):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.channels:
-            raise ValueError(f"x: expected (B, {self.channels}, H, W), got {tuple(x.shape)}")
+        check_channels(x, self.channels)
         check_dtype(x, next(self.parameters()))
         y = self.convolve(x)
         return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
-
-    def extra_repr(self) -> str:
-        parts = [str(self.channels), f"kernel_size={self.kernel_size}"]
-        parts += repr_options(self, {"stride": 1, "dilation": 1, **self.options})
-        if self.bias is not None:
-            parts.append("bias=True")
-        return ", ".join(parts)

@@ -1,6 +1,6 @@
 """`DynamicFilter`: "DyFilter" of Table 1, the dense dynamic filter that DDF decouples (Jia et al., NeurIPS 2016)."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,6 @@ class DynamicFilter(DropIn):
         layer  old                new            parameters       FLOPs
         1      Conv2d 16->16 3x3  DynamicFilter  2,320 -> 39,184
     """
-
-    options: ClassVar[dict[str, Any]] = {"backend": "auto"}
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
 """`DyNetConv` (Zhang et al., "DyNet: Dynamic Convolution for Accelerating CNNs", 2020): a row of Table 4."""
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import check_positive
+from ddfnet.nn.layer import check_positive
 from ddfnet.nn.rivals.contract import DropIn
 from ddfnet.ops.per_sample_conv import per_sample_conv2d
 
@@ -37,8 +37,6 @@ class DyNetConv(DropIn):
         >>> DyNetConv(16, stride=2)(torch.randn(2, 16, 9, 12)).shape
         torch.Size([2, 16, 5, 6])
     """
-
-    options: ClassVar[dict[str, Any]] = {"group_size": 6}
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
 """`Involution` (Li et al., "Involution: Inverting the Inherence of Convolution", CVPR 2021): DDF's spatial half alone."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import check_positive
+from ddfnet.nn.layer import check_divides, check_positive
 from ddfnet.nn.rivals.contract import DropIn
 from ddfnet.ops.ddf.api import Backend, ddf
 
@@ -36,8 +36,6 @@ class Involution(DropIn):
         1      Conv2d 16->16 3x3  Involution  2,320 -> 133
     """
 
-    options: ClassVar[dict[str, Any]] = {"group_channels": 16, "reduction": 4, "backend": "auto"}
-
     def __init__(
         self,
         channels: int,
@@ -55,8 +53,7 @@ class Involution(DropIn):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(channels, kernel_size, stride=stride, dilation=dilation, bias=bias, **factory)
         check_positive(group_channels=group_channels, reduction=reduction)
-        if channels % group_channels:
-            raise ValueError(f"group_channels: expected a divisor of channels = {channels}, got {group_channels}")
+        check_divides(channels, group_channels=group_channels)
         self.group_channels = group_channels
         self.reduction = reduction
         self.heads = channels // group_channels

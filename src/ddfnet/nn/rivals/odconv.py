@@ -1,12 +1,13 @@
 """`ODConv` (Li et al., "Omni-Dimensional Dynamic Convolution", ICLR 2022): attention along all four sides of a kernel."""
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import PooledConv2d, check_positive
+from ddfnet.nn.filters import PooledConv2d
+from ddfnet.nn.layer import check_positive
 from ddfnet.nn.rivals.contract import DropIn
 from ddfnet.ops.per_sample_conv import per_sample_conv2d
 
@@ -38,8 +39,6 @@ class ODConv(DropIn):
         >>> ODConv(16, stride=2)(torch.randn(2, 16, 9, 12)).shape
         torch.Size([2, 16, 5, 6])
     """
-
-    options: ClassVar[dict[str, Any]] = {"kernels": 4, "reduction": 16, "temperature": 1.0}
 
     def __init__(
         self,

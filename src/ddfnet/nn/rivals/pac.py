@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import check_dtype, check_positive
-from ddfnet.ops.pac import pac_conv2d, pac_conv_transpose2d
+from ddfnet.nn.layer import Layer, check_dtype, check_odd, check_positive
+from ddfnet.ops.pac.api import pac_conv2d, pac_conv_transpose2d
 
 
-class _Pac(nn.Module):
+class _Pac(Layer):
     """What the two layers share: parameters, drawn uniformly up to 1 / sqrt(C * k * k), as the authors draw them."""
 
     transposed: ClassVar[bool]
@@ -29,8 +29,7 @@ class _Pac(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(in_channels=in_channels, out_channels=out_channels, stride=stride, dilation=dilation)
-        if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size: expected an odd number, got {kernel_size!r}")
+        check_odd(kernel_size=kernel_size)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = kernel_size
@@ -54,15 +53,9 @@ class _Pac(nn.Module):
         convolve = pac_conv_transpose2d if self.transposed else pac_conv2d
         return convolve(x, guide, self.weight, self.bias, stride=self.stride, dilation=self.dilation)
 
-    def extra_repr(self) -> str:
-        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
-        parts += [f"dilation={self.dilation}"] if self.dilation != 1 else []
-        parts += ["bias=False"] if self.bias is None else []
-        return ", ".join(parts)
-
 
 class PacConv2d(_Pac):
-    """Pixel-adaptive convolution, `ddfnet.ops.pac.pac_conv2d`, with zero padding that keeps the size.
+    """Pixel-adaptive convolution, `ddfnet.ops.pac.api.pac_conv2d`, with zero padding that keeps the size.
 
     Args:
         in_channels, out_channels: C and O.
@@ -88,7 +81,7 @@ class PacConv2d(_Pac):
 
 
 class PacConvTranspose2d(_Pac):
-    """Transposed pixel-adaptive convolution, `ddfnet.ops.pac.pac_conv_transpose2d`: upsamples `stride` times.
+    """Transposed pixel-adaptive convolution, `ddfnet.ops.pac.api.pac_conv_transpose2d`: upsamples `stride` times.
 
     Args:
         in_channels, out_channels: C and O.

@@ -1,11 +1,11 @@
 """`SelfGuidedPac`: pixel-adaptive convolution (Su et al., CVPR 2019; Table 2) where a k x k convolution or DDF stood."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import check_positive
+from ddfnet.nn.layer import check_positive
 from ddfnet.nn.rivals.contract import DropIn
 from ddfnet.nn.rivals.pac import PacConv2d
 
@@ -30,8 +30,6 @@ class SelfGuidedPac(DropIn):
         >>> SelfGuidedPac(16, stride=2)(torch.randn(2, 16, 9, 12)).shape
         torch.Size([2, 16, 5, 6])
     """
-
-    options: ClassVar[dict[str, Any]] = {"guide_channels": 8}
 
     def __init__(
         self,

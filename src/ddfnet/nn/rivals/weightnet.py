@@ -1,11 +1,12 @@
 """`DwWeightNet` (Ma et al., "WeightNet: Revisiting the Design Space of Weight Networks", ECCV 2020): a row of Table 4."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import PooledConv2d, check_positive
+from ddfnet.nn.filters import PooledConv2d
+from ddfnet.nn.layer import check_positive
 from ddfnet.nn.rivals.contract import DropIn
 from ddfnet.ops.ddf.api import Backend, ddf
 
@@ -34,8 +35,6 @@ class DwWeightNet(DropIn):
         layer  old                new          parameters    FLOPs
         1      Conv2d 16->16 3x3  DwWeightNet  2,320 -> 704
     """
-
-    options: ClassVar[dict[str, Any]] = {"reduction": 16, "activations": 1, "backend": "auto"}
 
     def __init__(
         self,

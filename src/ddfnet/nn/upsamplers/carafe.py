@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import check_positive
+from ddfnet.nn.layer import check_divides, check_odd, check_positive
 from ddfnet.nn.upsamplers.contract import Upsampler
 from ddfnet.ops.ddf.api import Backend
 from ddfnet.ops.ddf_up.api import ddf_up
 
 
 class CARAFE(Upsampler):
-    """Upsamples by one predicted k x k filter per output pixel, shared by all channels and summing to 1.
+    """Upsample by one predicted k x k filter per output pixel, shared by all channels and summing to 1.
 
     A 1x1 convolution compresses x, a second one encodes it to r*r*G*K values, a pixel shuffle makes G*K of each output
     pixel, softmax over the taps makes them weights; `ddfnet.ddf_up` with spatial filters alone is the reassembly. The
@@ -46,13 +46,12 @@ class CARAFE(Upsampler):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(channels, scale_factor)
-        for name, k in (("kernel_size", kernel_size), ("encoder_kernel_size", encoder_kernel_size)):
-            if not isinstance(k, int) or k < 1 or k % 2 == 0:
-                raise ValueError(f"{name}: expected an odd number, got {k!r}")
+        check_odd(kernel_size=kernel_size, encoder_kernel_size=encoder_kernel_size)
         check_positive(compressed_channels=compressed_channels, heads=heads)
-        if channels % heads:
-            raise ValueError(f"heads: expected a divisor of channels = {channels}, got {heads}")
+        check_divides(channels, heads=heads)
         self.kernel_size = kernel_size
+        self.encoder_kernel_size = encoder_kernel_size
+        self.compressed_channels = compressed_channels
         self.heads = heads
         self.backend: Backend = backend
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -67,20 +66,17 @@ class CARAFE(Upsampler):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew: filters start near the mean of the taps."""
+        """Draw the weights again: filters start near the mean of the taps."""
         nn.init.xavier_uniform_(self.channel_compressor.weight)
         nn.init.normal_(self.content_encoder.weight, std=0.001)
         for conv in (self.channel_compressor, self.content_encoder):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def filters(self, x: Tensor) -> Tensor:
-        """The weights of each output pixel's taps, (B, G, K, r*H, r*W), in x's dtype; they sum to 1."""
+        """Return the weights of each output pixel's taps, (B, G, K, r*H, r*W), in x's dtype; they sum to 1."""
         raw = F.pixel_shuffle(self.content_encoder(self.channel_compressor(x)), self.scale_factor)
         taps = raw.unflatten(1, (self.heads, self.kernel_size**2))
         return taps.softmax(2, dtype=torch.promote_types(taps.dtype, torch.float32)).to(x.dtype)
 
     def upsample(self, x: Tensor, guide: Tensor | None) -> Tensor:
         return ddf_up(x, None, self.filters(x), scale_factor=self.scale_factor, backend=self.backend)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, kernel_size={self.kernel_size}, heads={self.heads}"

@@ -1,32 +1,25 @@
 """`DDFUp`: DDF-Up (Fig. 5), upsampling by r*r decoupled dynamic filter operations and a pixel shuffle."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddfnet.nn.filter_norm import Affine
-from ddfnet.nn.filters import (
-    Branches,
-    Norm,
-    channel_branch,
-    check_options,
-    check_positive,
-    normalisation,
-    repr_options,
-)
-from ddfnet.nn.upsamplers.contract import Upsampler, resize, shuffle_phases
+from ddfnet.nn.filters import Branches, ChannelBranch, FilterLayer, Norm, SpatialBranch, is_untouched
+from ddfnet.nn.upsamplers.contract import Upsampler, resize_like, shuffle_phases
 from ddfnet.ops.ddf.api import Backend
-from ddfnet.ops.ddf.geometry import Combine, memory_format_of
+from ddfnet.ops.ddf.geometry import Combine
 from ddfnet.ops.ddf_up.api import ddf_up
+from ddfnet.ops.registry import has_global_hooks, is_wrapper, leaf
 
 
 class _SeparableConv2d(nn.Module):
     """One 3x3 depthwise and one 1x1 convolution for each of the r*r operations: (B, C, H, W) -> (B, r*r*N, H, W).
 
-    Each is a grouped convolution, but is run one operation after the other: x then need not be repeated, and a CPU is up
-    to five times faster.
+    Each is a grouped convolution. Where both are plain, one operation runs after the other: x then need not be repeated,
+    which is up to five times faster on a CPU.
     """
 
     def __init__(self, channels: int, phases: int, filters: int, **factory: Any) -> None:
@@ -38,20 +31,34 @@ class _SeparableConv2d(nn.Module):
         self.predict = nn.Conv2d(wide, phases * filters, 1, groups=phases, **factory)
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = zip(
-            self.guidance.weight.chunk(self.phases),
-            self.predict.weight.chunk(self.phases),
-            self.predict.bias.chunk(self.phases),  # type: ignore[union-attr]
-            strict=True,
-        )
-        channels = x.shape[1]
-        return torch.cat(
-            [F.conv2d(F.conv2d(x, own, padding=1, groups=channels), weight, bias) for own, weight, bias in weights], 1
-        )
+        if self._is_plain():
+            return _separable_conv2d(x, self.guidance.weight, self.predict.weight, self.predict.bias, self.phases)
+        y: Tensor = self.predict(self.guidance(x.repeat(1, self.phases, 1, 1)))
+        return y
+
+    def _is_plain(self) -> bool:
+        """True if both convolutions are unmodified and free of hooks."""
+        if has_global_hooks():
+            return False
+        for module, names in ((self.guidance, ("weight",)), (self.predict, ("weight", "bias"))):
+            parameters = [module._parameters.get(name) for name in names] if is_untouched(module, nn.Conv2d) else [None]
+            if any(parameter is None or is_wrapper(parameter) for parameter in parameters):
+                return False
+        return True
 
 
-class DDFUp(Upsampler):
-    """Upsamples r times by r*r DDF operations with filters of their own, pixel-shuffled (Fig. 5).
+@leaf
+def _separable_conv2d(x: Tensor, guidance: Tensor, predict: Tensor, bias: Tensor, phases: int) -> Tensor:
+    parts = zip(guidance.chunk(phases), predict.chunk(phases), bias.chunk(phases), strict=True)
+    channels = x.shape[1]
+    return torch.cat(
+        [F.conv2d(F.conv2d(x, depthwise, padding=1, groups=channels), weight, own) for depthwise, weight, own in parts],
+        1,
+    )
+
+
+class DDFUp(Upsampler, FilterLayer):
+    """Upsample r times by r*r DDF operations with filters of their own, pixel-shuffled (Fig. 5).
 
     Channel filters are predicted from x: global average pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU,
     1x1 to r*r*C*K channels, normalised. Spatial filters are predicted from a guidance, and normalised:
@@ -64,7 +71,8 @@ class DDFUp(Upsampler):
     | an int         | r           | the guide, brought to the output's size | G*K values a pixel of the output         |
 
     A guide of another size is resized bilinearly, antialiased where it shrinks (`resize` in `contract.py`). Filter
-    normalization starts with a gain of 1 ("linear"), where `DDF` has that of a ReLU.
+    normalization starts with a gain of 1 ("linear"), where `DDF` has that of a ReLU. As in `DDF`, an image for which all
+    hidden units of the channel branch are 0 can have a zero output.
 
     Args:
         channels: C, in and out.
@@ -115,33 +123,29 @@ class DDFUp(Upsampler):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(channels, scale_factor, guide_channels=guide_channels)
-        check_positive(dilation=dilation, heads=heads)
-        check_options(channels, kernel_size, heads, squeeze_ratio, combine, norm, branches, affine, backend)
+        self._set_options(
+            channels,
+            kernel_size=kernel_size,
+            dilation=dilation,
+            heads=heads,
+            squeeze_ratio=squeeze_ratio,
+            combine=combine,
+            norm=norm,
+            branches=branches,
+            affine=affine,
+            backend=backend,
+        )
         if guide_scale not in (1, scale_factor):
             raise ValueError(f"guide_scale: expected 1 or scale_factor = {scale_factor}, got {guide_scale!r}")
         if guide_channels is None and guide_scale != 1:
             raise ValueError(f"guide_scale: expected 1, since guide_channels is None, got {guide_scale}")
         if guide_channels is not None and branches == "channel":
             raise ValueError(f"guide_channels: expected None with branches='channel', got {guide_channels}")
-        self.kernel_size = kernel_size
-        self.dilation = dilation
         self.guide_scale = guide_scale
-        self.heads = heads
-        self.squeeze_ratio = squeeze_ratio
-        self.combine: Combine = combine
-        self.norm = norm
-        self.branches = branches
-        self.affine = affine
-        self.backend: Backend = backend
 
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         phases, taps = scale_factor**2, kernel_size**2
-
-        def normalise(filters: int, kind: Literal["spatial", "channel"]) -> nn.Module:
-            return normalisation(norm, filters, kernel_size, kind, affine=affine, nonlinearity="linear", **factory)
-
-        self.spatial_branch: nn.Sequential | None = None
-        self.channel_branch: nn.Sequential | None = None
+        self.spatial_branch = self.channel_branch = None
         if branches != "channel":
             filters = heads * (phases if guide_scale == 1 else 1)
             predict: nn.Module
@@ -149,15 +153,14 @@ class DDFUp(Upsampler):
                 predict = _SeparableConv2d(channels, phases, heads * taps, **factory)
             else:
                 predict = nn.Conv2d(guide_channels, filters * taps, 1, **factory)
-            self.spatial_branch = nn.Sequential(predict, normalise(filters, "spatial"))
+            self.spatial_branch = SpatialBranch(predict, self._normalisation(filters, "spatial", "linear", **factory))
         if branches != "spatial":
             filters = phases * channels
-            self.channel_branch = channel_branch(
-                channels, filters, kernel_size, squeeze_ratio, normalise(filters, "channel"), **factory
-            )
+            normalise = self._normalisation(filters, "channel", "linear", **factory)
+            self.channel_branch = ChannelBranch(channels, filters, kernel_size, squeeze_ratio, normalise, **factory)
 
     def filters(self, x: Tensor, guide: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
-        """The normalised filters for `x` and `guide`, as `ddfnet.ddf_up` takes them, in x's dtype.
+        """Return the normalised filters for `x` and `guide`, as `ddfnet.ddf_up` takes them, in x's dtype.
 
         Returns:
             Channel filters (B, r*r, C, k, k) and spatial filters (B, G, K, r*H, r*W); None for a branch that is not there.
@@ -167,10 +170,10 @@ class DDFUp(Upsampler):
         if self.channel_branch is not None:
             channel_filter = self.channel_branch(x).to(x.dtype).view(x.shape[0], r * r, self.channels, k, k)
         if self.spatial_branch is not None:
-            source = x if guide is None else resize(guide, [self.guide_scale * length for length in x.shape[2:]])
+            source = x if self.guide_channels is None or guide is None else resize_like(guide, x, self.guide_scale)
             taps = self.spatial_branch(source).to(x.dtype)
             if self.guide_scale == 1:
-                taps = shuffle_phases(taps, r, memory_format_of(x))
+                taps = shuffle_phases(taps, r, x)
             spatial_filter = taps.unflatten(1, (self.heads, k * k))
         return channel_filter, spatial_filter
 
@@ -186,19 +189,3 @@ class DDFUp(Upsampler):
             combine=self.combine,
             backend=self.backend,
         )
-
-    def extra_repr(self) -> str:
-        defaults = {
-            "kernel_size": 3,
-            "dilation": 1,
-            "guide_channels": None,
-            "guide_scale": 1,
-            "heads": 1,
-            "squeeze_ratio": 0.2,
-            "combine": "mul",
-            "norm": "filter",
-            "branches": "both",
-            "affine": "released",
-            "backend": "auto",
-        }
-        return ", ".join([super().extra_repr(), *repr_options(self, defaults)])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddfnet.nn.filters import check_positive
+from ddfnet.nn.layer import check_choice, check_divides, check_positive
 from ddfnet.nn.upsamplers.contract import Upsampler
 
 Style = Literal["lp", "pl"]
@@ -15,7 +15,7 @@ STATIC_SCOPE = 0.25  # of the offsets, in pixels of x: what the dynamic scope st
 
 
 class DySample(Upsampler):
-    """Samples x bilinearly at one predicted point per output pixel and group of channels; border pixels reach outward.
+    """Sample x bilinearly at one predicted point per output pixel and group of channels; border pixels reach outward.
 
     The points are those of bilinear interpolation plus offsets in pixels of x: `0.25 * offset(x)`, or with
     `dynamic_scope` `sigmoid(scope(x)) / 2 * offset(x)`. Both are 1x1 convolutions:
@@ -50,12 +50,10 @@ class DySample(Upsampler):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(channels, scale_factor)
-        if style not in ("lp", "pl"):
-            raise ValueError(f"style: expected 'lp' or 'pl', got {style!r}")
+        check_choice(Style, style=style)
         groups = groups if groups is not None else 1 if channels % 4 else 4
         check_positive(groups=groups)
-        if channels % groups:
-            raise ValueError(f"groups: expected a divisor of channels = {channels}, got {groups}")
+        check_divides(channels, groups=groups)
         phases = scale_factor**2
         if style == "pl" and channels % phases:
             raise ValueError(f"channels: expected a multiple of {phases} with style='pl', got {channels}")
@@ -69,7 +67,7 @@ class DySample(Upsampler):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew: the layer starts near bilinear interpolation."""
+        """Draw the weights again: the layer starts near bilinear interpolation."""
         nn.init.normal_(self.offset.weight, std=0.001)
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
         if self.scope is not None:
@@ -98,7 +96,3 @@ class DySample(Upsampler):
         groups = x.to(wide).unflatten(1, (self.groups, self.channels // self.groups)).flatten(0, 1)
         y = F.grid_sample(groups, points, mode="bilinear", padding_mode="border", align_corners=False)
         return y.unflatten(0, (x.shape[0], self.groups)).flatten(1, 2).to(x.dtype)
-
-    def extra_repr(self) -> str:
-        dynamic = ", dynamic_scope=True" if self.dynamic_scope else ""
-        return f"{super().extra_repr()}, style={self.style!r}, groups={self.groups}{dynamic}"

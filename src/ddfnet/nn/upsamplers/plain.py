@@ -28,7 +28,7 @@ class _Interpolation(Upsampler):
     ) -> None:
         super().__init__(channels, scale_factor)
 
-    def forward(self, x: Tensor, guide: Tensor | None = None, *, size: Sequence[int] | None = None) -> Tensor:
+    def forward(self, x: Tensor, guide: Tensor | None = None, size: Sequence[int] | None = None) -> Tensor:
         self._check(x, guide)
         size = [self.scale_factor * length for length in x.shape[2:]] if size is None else tuple(size)
         return F.interpolate(x, size=size, mode=self.mode)
