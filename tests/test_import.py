@@ -53,6 +53,16 @@ def test_names() -> None:
         assert value.__doc__
 
 
+def test_names_of_the_layers() -> None:
+    import ddfnet.nn
+
+    assert set(ddfnet.nn._HOMES) == set(ddfnet.nn.__all__) <= set(dir(ddfnet.nn))
+    for name in ddfnet.nn.__all__:
+        assert getattr(ddfnet.nn, name).__module__ == ddfnet.nn._HOMES[name]
+    with pytest.raises(AttributeError, match=r"module 'ddfnet\.nn' has no attribute 'DFF'"):
+        ddfnet.nn.DFF  # noqa: B018
+
+
 def test_unknown_name() -> None:
     with pytest.raises(AttributeError, match="module 'ddfnet' has no attribute 'dff'"):
         ddfnet.dff  # noqa: B018
