@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddfnet.bench.memory import peak_bytes
-from ddfnet.ops import pac
+from ddfnet.ops.pac import plain as pac
 from ddfnet.ops.pac.api import pac_conv2d, pac_conv_transpose2d
 
 

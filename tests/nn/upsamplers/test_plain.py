@@ -132,7 +132,7 @@ def test_shuffle_phases_is_pixel_shuffle_with_the_channels_in_the_other_order(
     memory_format: torch.memory_format,
 ) -> None:
     x = torch.randn(2, 9 * 5, 3, 4).contiguous(memory_format=memory_format)
-    y = shuffle_phases(x, 3, memory_format)
+    y = shuffle_phases(x, 3, x)
     assert y.is_contiguous(memory_format=memory_format)
     by_channel = x.unflatten(1, (9, 5)).transpose(1, 2).flatten(1, 2)
     assert torch.equal(y, F.pixel_shuffle(by_channel, 3))

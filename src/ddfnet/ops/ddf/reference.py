@@ -37,8 +37,13 @@ def ddf_reference(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tens
         shifted = padded[..., u * d : u * d + rows : s, v * d : v * d + columns : s]  # (B, G, C/G, P, Q)
         channel_tap = None if channel_filter is None else channel_filter[..., u, v, None, None]  # (B, G, C/G, 1, 1)
         spatial_tap = None if spatial_filter is None else spatial_filter[:, :, None, t]  # (B, G, 1, P, Q)
-        term = combined(channel_tap, spatial_tap, g.combine) * shifted
-        y = y + (term.where(_inside(u, v, g, x.device), 0) if masked else term)
+        if not masked:
+            y = y + combined(channel_tap, spatial_tap, g.combine) * shifted
+            continue
+        inside = _inside(u, v, g, x.device)
+        if spatial_tap is not None:  # before too, for the channel filter's gradient
+            spatial_tap = spatial_tap.where(inside, 0)
+        y = y + combined(channel_tap, spatial_tap, g.combine).where(inside, 0) * shifted
     return y.flatten(1, 2).to(x.dtype).contiguous(memory_format=g.memory_format)  # (B, C, P, Q)
 
 
