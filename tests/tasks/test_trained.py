@@ -16,6 +16,7 @@ import ddfnet
 from ddfnet.data.images import central_transform
 from ddfnet.models.depth.joint_upsampling import save
 from ddfnet.ops.ddf.cpu import backend as numba_kernels
+from ddfnet.tasks.classification import Classification
 from ddfnet.tasks.hub import export_hub
 from ddfnet.tasks.run.start import start_from
 
@@ -139,6 +140,15 @@ def test_checkpoint_path_of_timm(tmp_path: Path) -> None:
     for name in ("ddf_resnet_mini", "resnet_mini", "dyfilter_resnet_mini"):
         run, network = classifier(tmp_path / name, network=name)
         assert same(timm.create_model(name, num_classes=3, checkpoint_path=str(run / "best.ckpt")), network)
+
+
+def test_lightnings_load_from_checkpoint(tmp_path: Path) -> None:
+    run, network = classifier(tmp_path / "run")
+    saved = torch.load(run / "best.ckpt")
+    torch.save({**saved, "pytorch-lightning_version": "2.6.6"}, run / "best.ckpt")
+    task = Classification.load_from_checkpoint(run / "best.ckpt", weights_only=True)
+    assert same(task.network, network)
+    assert task.classes == ("ant", "bee", "cat")
 
 
 def test_starting_with_other_classes(tmp_path: Path) -> None:
