@@ -43,7 +43,7 @@ def test_a_classifier(tmp_path: Path, images: Path, capsys: pytest.CaptureFixtur
     rows = read(tmp_path / "out")
     assert [Path(row["image"]).name for row in rows] == ["a.png", "a.png", "b.gif", "b.gif"]
     trained = ddfnet.load(run)
-    scores = network(trained.transform(images / "b.gif")[None])[0].softmax(0)
+    scores = network(trained.transform(images / "b.gif")[None])[0].softmax(0).detach()
     best = int(scores.argmax())
     assert rows[2]["class"] == trained.class_names[best]
     assert float(rows[2]["score"]) == pytest.approx(float(scores[best]), abs=1e-4)

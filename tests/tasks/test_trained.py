@@ -16,6 +16,8 @@ import ddfnet
 from ddfnet.data.images import central_transform
 from ddfnet.models.depth.joint_upsampling import save
 from ddfnet.ops.ddf.cpu import backend as numba_kernels
+from ddfnet.tasks.classification import Classification
+from ddfnet.tasks.detection import Detection
 from ddfnet.tasks.hub import export_hub
 from ddfnet.tasks.run.start import start_from
 
@@ -141,6 +143,15 @@ def test_checkpoint_path_of_timm(tmp_path: Path) -> None:
         assert same(timm.create_model(name, num_classes=3, checkpoint_path=str(run / "best.ckpt")), network)
 
 
+def test_lightnings_load_from_checkpoint(tmp_path: Path) -> None:
+    run, network = classifier(tmp_path / "run")
+    saved = torch.load(run / "best.ckpt")
+    torch.save({**saved, "pytorch-lightning_version": "2.6.6"}, run / "best.ckpt")
+    task = Classification.load_from_checkpoint(run / "best.ckpt", weights_only=True)
+    assert same(task.network, network)
+    assert task.classes == ("ant", "bee", "cat")
+
+
 def test_starting_with_other_classes(tmp_path: Path) -> None:
     run, network = classifier(tmp_path / "run")
     for source in (run, run / "best.ckpt"):
@@ -154,6 +165,22 @@ def test_starting_with_other_classes(tmp_path: Path) -> None:
     assert torch.equal(equal.fc.weight, network.fc.weight)
     with pytest.raises(ValueError, match=r"start: .*: weights of another network: "):
         start_from(timm.create_model("ddf_resnet_mini", num_classes=5, in_chans=1), run, ["fc"])
+
+
+def test_tasks_know_what_depends_on_the_classes(tmp_path: Path) -> None:
+    run, network = classifier(tmp_path / "classifier")
+    classification = Classification("ddf_resnet_mini")
+    classification.adopt(classification.create_network(["a", "b"], 3), ["a", "b"])
+    classification.begin_with(str(run))
+    assert torch.equal(classification.network.conv1.weight, network.conv1.weight)
+    run, network = detector(tmp_path / "detector")
+    options = {"out_channels": 16, "head_channels": 32}
+    detection = Detection("test_byobnet", network_args=options)
+    detection.adopt(detection.create_network(["a", "b", "c", "d"], 3), "abcd")
+    detection.begin_with(str(run / "best.ckpt"))
+    head: Any = detection.network
+    assert head.roi_heads.box_predictor.cls_score.out_features == 5
+    assert torch.equal(head.roi_heads.box_head.fc6.weight, network.roi_heads.box_head.fc6.weight)
 
 
 def test_what_is_no_network(tmp_path: Path) -> None:

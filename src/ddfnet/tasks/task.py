@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ddfnet.models.complexity import complexity
 from ddfnet.tasks.data import TaskData
-from ddfnet.tasks.run.start import start_from
+from ddfnet.tasks.run.start import channels_of, start_from
 
 
 class Task(lightning.LightningModule, ABC):
@@ -124,7 +124,8 @@ class Task(lightning.LightningModule, ABC):
         return ()
 
     def configure_model(self) -> None:
-        self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
+        if self._trainer is not None:  # None in `load_from_checkpoint`: there the checkpoint tells the classes
+            self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.create_optimizer()
@@ -193,6 +194,9 @@ class Task(lightning.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.unreadable = set(checkpoint.get("unreadable", ()))
+        if not hasattr(self, "network"):
+            classes = checkpoint.get("classes", ())
+            self.adopt(self.create_network(classes, channels_of(checkpoint["state_dict"])), classes)
 
     def on_train_epoch_end(self) -> None:
         self.unreadable = set().union(*gathered(self.unreadable))

@@ -16,7 +16,7 @@ from ddfnet.tasks.datasets import find
 from ddfnet.tasks.run.checkpoints import load_checkpoint
 from ddfnet.tasks.run.config import read_config
 from ddfnet.tasks.run.folder import RunFolder
-from ddfnet.tasks.run.loading import channels_of
+from ddfnet.tasks.run.start import channels_of
 
 CLASSIFICATION = "ddfnet.tasks.classification.Classification"
 # What tells the task of a checkpoint that lies without its run: an option of its own.

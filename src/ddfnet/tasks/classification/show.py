@@ -15,7 +15,8 @@ from ddfnet.data.decode import read_rgb
 from ddfnet.nn.ddf import DDF
 from ddfnet.tasks.classification.data import FashionMnistData, ImageFolderData
 from ddfnet.tasks.classification.task import Classification
-from ddfnet.tasks.run.loading import channels_of, load_run
+from ddfnet.tasks.run.loading import load_run
+from ddfnet.tasks.run.start import channels_of
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A trained run from its folder alone: its network needs neither the data nor a download."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from ddfnet.tasks.datasets import find
 from ddfnet.tasks.run.checkpoints import load_checkpoint, load_weights
 from ddfnet.tasks.run.config import read_config
 from ddfnet.tasks.run.folder import RunFolder
+from ddfnet.tasks.run.start import channels_of
 from ddfnet.tasks.task import Task
 
 
@@ -66,8 +66,3 @@ def existing_run(path: Path) -> RunFolder:
     if not folder.config.is_file():
         raise FileNotFoundError(f"{path}: no run here (expected {folder.config.name} in it)")
     return folder
-
-
-def channels_of(state: Mapping[str, Any]) -> int:
-    """Return the channels of the images: those of the first convolution."""
-    return next((int(value.shape[1]) for value in state.values() if value.dim() == 4), 3)

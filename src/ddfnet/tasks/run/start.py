@@ -1,7 +1,8 @@
 """Weights that a run begins with: those of another run, of a checkpoint or of an exported folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -50,3 +51,8 @@ def start_from(network: nn.Module, source: Path | str, head: Sequence[str]) -> l
         first = str(error).splitlines()[1].strip()
         raise ValueError(f"start: {source}: weights of another network: {first}") from None
     return kept
+
+
+def channels_of(state: Mapping[str, Any]) -> int:
+    """Return the channels of the images: those of the first convolution."""
+    return next((int(value.shape[1]) for value in state.values() if value.dim() == 4), 3)
