@@ -64,7 +64,9 @@ def test_far_off_values_stay_where_they_are(network: ConvexUpNet, mark: float, s
     assert beyond.sum() > 1000
     assert depth.min() <= result[beyond].min() <= result[beyond].max() <= depth.max()
     assert len(np.unique(result[beyond])) > 1000
-    assert abs(result[3 * 8 + 3, 4 * 8 + 3] - mark) < max(2, 1e-6 * abs(mark))  # depth pixel (3, 4), and all others around it
+    assert abs(result[3 * 8 + 3, 4 * 8 + 3] - mark) < max(
+        2, 1e-6 * abs(mark)
+    )  # depth pixel (3, 4), and all others around it
 
 
 def test_what_float32_cannot_hold_beside_the_others_is_unknown(network: ConvexUpNet) -> None:
