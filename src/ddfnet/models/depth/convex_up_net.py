@@ -1,8 +1,10 @@
-"""`ConvexUpNet`: depth upsampled under a photograph by convex combinations of its samples, one set of weights for all ratios.
+"""`ConvexUpNet`: depth upsampled under a photograph by convex combinations of its samples, with weights for all ratios.
 
 The network predicts weights, not values: an output pixel is a mean of the 3x3 depth samples around it, weighted by a
 softmax. `ddfnet.ddf_up` takes that mean, which is DDF-Up (Fig. 5) with spatial filters alone, applied to the depth map
 itself. So no output leaves the range of the samples beside it, and the photograph's texture cannot become depth.
+Where samples are averages, what the output's averages miss of them is added at the end, so nothing measured is lost; that
+may leave their range.
 
     rgb ------> encoder: levels of 1/2, 1/4, ... 1/32 of the photograph's resolution
                   |  one skip a level
@@ -16,6 +18,7 @@ SIGGRAPH 2007) whose range kernel is learned. Where samples are unknown, each le
 next coarser one, by the same kind of convex combination; a ratio of 1 and sparse maps need nothing else.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -95,9 +98,7 @@ class ConvexUpNet(nn.Module):
         self.decoder = nn.ModuleList(
             _convolutions(width + DEPTH_FEATURES, width, count) for width, count in zip(widths, decoder, strict=True)
         )
-        self.project = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 1) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.project = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in itertools.pairwise(widths))
         self.up = nn.ModuleList(
             ddfnet.DDFUp(width, 2, guide_channels=width, guide_scale=2, branches="spatial") for width in widths[:-1]
         )
@@ -107,7 +108,7 @@ class ConvexUpNet(nn.Module):
         )
         # Means of 2x2 lie in the middle of their cells, point samples of 2x2 on the first pixel.
         self.fill_start = nn.ParameterList(
-            nn.Parameter(torch.stack([_log_bilinear(2, "average" if i else "point"), _log_bilinear(2, "average")]))
+            nn.Parameter(torch.stack([_log_bilinear(2, "average" if i else "point").T, _log_bilinear(2, "average").T]))
             for i in range(len(widths))
         )
         self.head = nn.Conv2d(widths[0], 36, 3, padding=1)
@@ -156,7 +157,7 @@ class ConvexUpNet(nn.Module):
             2**level * (self.encoder_convolutions[level - 1] + self.decoder_convolutions[level - 1] + 2)
             for level in range(1, levels + 1)
         )
-        pixels += 3 * self.stride  # the depth's neighbours, at the coarsest level, and the means that fill it
+        pixels += 6 * self.stride  # the depth's neighbours, the means that fill it, and the averages' adjustment
         return -(-pixels // self.stride) * self.stride
 
     def statistics(self, depth: Tensor, rgb: Tensor | None = None) -> Statistics:
@@ -250,13 +251,15 @@ class ConvexUpNet(nn.Module):
                 beside = _between(given[:, :1], samples, factor, 2**level)
             if decoded is not None:
                 skip = skip + self.up[level - 1](self.project[level - 1](decoded), skip)
-            decoded = self.decoder[level - 1](torch.cat([skip, beside.to(skip.dtype)], 1))
+            beside = beside.to(skip.dtype, memory_format=torch.channels_last)
+            decoded = self.decoder[level - 1](torch.cat([skip, beside], 1))
             if level - 1 >= finest:
                 values = self._filled(level, decoded, values, pyramid[level - 1 - finest], samples)
                 given = values
         if decoded is None or finest == 0:
             return given
-        return self._combined(given, decoded, factor, samples)
+        output = self._combined(given, decoded, factor, samples)
+        return output if samples == "point" else _adjusted(output, *pyramid[0], factor)
 
     def _filled(
         self, level: int, decoded: Tensor, coarse: Tensor, finer: tuple[Tensor, Tensor], samples: Samples
@@ -265,19 +268,18 @@ class ConvexUpNet(nn.Module):
         values, known = finer
         if known.all():
             return values
-        logits = self.fill[level - 1](decoded).to(coarse.dtype).unflatten(1, (9, 4))
-        logits = logits + self.fill_start[level - 1][int(samples == "average")].view(9, 4, 1, 1)
-        return torch.where(known, values, _convex(coarse, _outside(logits, coarse), 2))
+        start = self.fill_start[level - 1][int(samples == "average")]
+        logits = _cells(self.fill[level - 1](decoded).to(coarse.dtype), 1) + start
+        return torch.where(known, values, _convex(coarse, logits))
 
     def _combined(self, values: Tensor, decoded: Tensor, factor: int, samples: Samples) -> Tensor:
         """The output (B, 1, H, W): means of 3x3 samples, by weights for every pixel."""
         cells = factor // 2
-        logits = self.head(decoded).to(values.dtype).unflatten(1, (9, 4))
-        logits = logits + self._bilateral(decoded, values, cells, samples).unsqueeze(2)
-        start = F.pixel_unshuffle(_log_bilinear(factor, samples).view(1, 9, factor, factor).to(values), 2)
-        rows, columns = values.shape[2:]
-        logits = logits + start.unflatten(1, (9, 4)).repeat(1, 1, 1, rows, columns)
-        return _convex(values, _outside(logits, values), factor)
+        start = F.pixel_unshuffle(_log_bilinear(factor, samples).view(9, factor, factor), 2).to(values)
+        start = start.unflatten(0, (9, 4)).permute(2, 3, 1, 0)[:, None]  # (cells, 1, cells, 4, 9)
+        bilateral = _cells(self._bilateral(decoded, values, cells, samples), cells)
+        logits = _cells(self.head(decoded).to(values.dtype), cells) + bilateral
+        return _convex(values, logits.add_(start))
 
     def _bilateral(self, decoded: Tensor, values: Tensor, cells: int, samples: Samples) -> Tensor:
         """Minus the squared distance of each pixel's embedding to its nine samples', but for a term that all nine share."""
@@ -287,13 +289,9 @@ class ConvexUpNet(nn.Module):
             keys = embedded[:, :, first::cells, first::cells]
         else:
             keys = F.avg_pool2d(embedded, cells)
-        rows, columns = values.shape[2:]
-        pixels = embedded.unflatten(3, (columns, cells)).unflatten(2, (rows, cells))
-        found = []
-        for key in _neighbours(keys):
-            squared = key.square().sum(1)[:, :, None, :, None]
-            found.append(2 * (pixels * key[:, :, :, None, :, None]).sum(1) - squared)
-        return torch.stack(found, 1).flatten(4, 5).flatten(2, 3)
+        squared = torch.cat(_neighbours(keys.square().sum(1, keepdim=True)), 1)
+        logits = 2 * _correlated(embedded, keys, cells)
+        return logits - squared.repeat_interleave(cells, 2).repeat_interleave(cells, 3)
 
 
 DEPTH_FEATURES = 14
@@ -472,26 +470,58 @@ def _outer(taps: Tensor) -> Tensor:
 
 
 def _log_bilinear(factor: int, samples: Samples) -> Tensor:
-    """Logits of bilinear interpolation for the pixels of one cell, (9, f*f); a pixel on a point sample has that one alone."""
+    """Logits of bilinear interpolation for a cell's pixels, (9, f*f); a pixel on a point sample has that one alone."""
     weights = _outer(_taps(_offsets(factor, 1, samples)))
     return (weights + FLOOR * (weights[4:5] < 1)).log().flatten(1)
 
 
-def _outside(logits: Tensor, values: Tensor) -> Tensor:
-    """Logits (B, 9, 4, h, w) with those of samples beyond the border of `values` at minus infinity."""
-    rows, columns = values.shape[2:]
-    inside = F.unfold(values.new_ones(1, 1, rows, columns), 3, padding=1).view(1, 9, 1, rows, columns) > 0
-    cells = logits.shape[3] // rows
-    if cells > 1:
-        inside = inside.repeat_interleave(cells, 3).repeat_interleave(cells, 4)
-    return logits.masked_fill(~inside, -torch.inf)
+def _cells(x: Tensor, cells: int) -> Tensor:
+    """(B, N*9, cells*h, cells*w) -> (B, h, cells, w, cells, N, 9), without a copy where x is channels last."""
+    x = x.permute(0, 2, 3, 1).unflatten(3, (-1, 9))
+    rows, columns = (length // cells for length in x.shape[1:3])
+    return x.unflatten(2, (columns, cells)).unflatten(1, (rows, cells))
 
 
-def _convex(values: Tensor, logits: Tensor, factor: int) -> Tensor:
-    """Means of 3x3 `values` (B, 1, h, w) by logits (B, 9, 4, f*h/2, f*w/2), those of 2x2 pixels together -> (B, 1, f*h, f*w)."""
-    weights = F.pixel_shuffle(logits.softmax(1).flatten(1, 2), 2)
+def _convex(values: Tensor, logits: Tensor) -> Tensor:
+    """Means of 3x3 samples by a softmax.
+
+    Args:
+        values: (B, 1, h, w).
+        logits: (B, h, cells, w, cells, 4, 9), nine for each of 2x2 pixels; changed in place: those of samples beyond the
+            border become minus infinity.
+
+    Returns:
+        (B, 1, f*h, f*w) with f = 2 * cells.
+    """
+    batch, rows, cells, columns, _, _, _ = logits.shape
+    logits[:, 0, ..., :3] = -torch.inf
+    logits[:, -1, ..., 6:] = -torch.inf
+    logits[:, :, :, 0, ..., ::3] = -torch.inf
+    logits[:, :, :, -1, ..., 2::3] = -torch.inf
+    weights = logits.softmax(-1).view(batch, rows * cells, columns * cells, 2, 2, 9).transpose(2, 3)
+    weights = weights.reshape(batch, 2 * rows * cells, 2 * columns * cells, 9).permute(0, 3, 1, 2)
     with torch.autocast(values.device.type, enabled=False):
-        return ddfnet.ddf_up(values.contiguous(), None, weights, scale_factor=factor)
+        return ddfnet.ddf_up(values.contiguous(), None, weights, scale_factor=2 * cells)
+
+
+def _adjusted(output: Tensor, values: Tensor, known: Tensor, factor: int) -> Tensor:
+    """The output with the known averages it was made from: what they miss is added, first smoothly, then by whole cells."""
+    for mode in ("bilinear", "nearest"):
+        missed = torch.where(known, values - F.avg_pool2d(output, factor), 0)
+        output = output + F.interpolate(missed, scale_factor=float(factor), mode=mode)
+    return output
+
+
+def _correlated(pixels: Tensor, keys: Tensor, scale: int) -> Tensor:
+    """Products of each pixel (B, C, s*h, s*w) with the 3x3 keys (B, C, h, w) around it, sums over C; (B, 9, s*h, s*w).
+
+    `ddf_up` of the keys is linear in its spatial filter; the gradient of that filter, where the output's is `pixels`, are
+    these products. So DDF's backward operation computes them, ten times faster than nine products of maps.
+    """
+    filters = pixels.new_empty(len(pixels), 9, *pixels.shape[2:])  # only their shape counts
+    options = (3, 1, 1, scale, "mul", "auto")
+    products: Tensor = torch.ops.ddfnet.ddf_backward(pixels, keys, None, filters, *options, False, False, True)[2]
+    return products
 
 
 def _convolutions(channels: int, out_channels: int, count: int, *, stride: int = 1) -> nn.Sequential:
