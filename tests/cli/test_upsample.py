@@ -268,7 +268,7 @@ def test_folders_that_cannot_be(
 ) -> None:
     Path("out").mkdir()
     assert main(["upsample", *argv]) == 1
-    assert re.match(f"ddfnet upsample: {sentence}", capsys.readouterr().err)
+    assert re.search(f"^ddfnet upsample: {sentence}", capsys.readouterr().err, re.MULTILINE)
 
 
 def turned(orientation: int) -> None:

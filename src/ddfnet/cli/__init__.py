@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if "DDFNET_TRACEBACK" in os.environ:
             raise
-        wanted = f"the package {error.name!r}, which is not installed; the extra 'all' brings it: pip install '.[all]'"
+        extra = "depth" if name == "upsample" else "all"
+        wanted = f"the package {error.name!r}, which is not installed; pip install 'ddfnet[{extra}]' brings it"
         print(f"ddfnet {name}: needs {wanted}", file=sys.stderr)
         return 1
     except argparse.ArgumentError as error:

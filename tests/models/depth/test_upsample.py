@@ -13,6 +13,7 @@ import ddfnet
 from ddfnet.models.depth import convex_up_net, upsample
 from ddfnet.models.depth.convex_up_net import ConvexUpNet
 from ddfnet.models.depth.grid import Samples
+from ddfnet.models.depth.tiles import HALO
 from ddfnet.models.depth.upsample import bicubic_depth
 
 
@@ -43,7 +44,8 @@ def test_it_is_the_network(network: ConvexUpNet, samples: Samples) -> None:
         expected = network(low, image, samples=samples)[0, 0].numpy()
     result = ddfnet.upsample_depth(depth, rgb, network=network, samples=samples)
     np.testing.assert_allclose(result, expected, rtol=1e-5)
-    assert np.nanmin(depth) <= result.min() <= result.max() <= np.nanmax(depth)
+    if samples == "point":
+        assert np.nanmin(depth) <= result.min() <= result.max() <= np.nanmax(depth)
 
 
 def test_point_samples_come_back_unchanged(network: ConvexUpNet) -> None:
@@ -311,7 +313,7 @@ def test_errors(network: ConvexUpNet) -> None:
             call(depth, image)
     with pytest.raises(TypeError, match=r"rgb: expected uint8, or floats in 0 to 1, got torch\.int32"):
         call(depth, rgb.astype(np.int32))
-    with pytest.raises(ValueError, match=f"tile: expected at least {2 * network.reach + 32} pixels, got 64"):
+    with pytest.raises(ValueError, match=f"tile: expected at least {2 * HALO + 32} pixels, got 64"):
         call(depth, rgb, tile=64)
     with pytest.raises(ValueError, match="samples: expected 'point' or 'average', got 'middle'"):
         call(depth, rgb, samples="middle")

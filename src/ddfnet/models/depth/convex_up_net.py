@@ -108,7 +108,7 @@ class ConvexUpNet(nn.Module):
         )
         # Means of 2x2 lie in the middle of their cells, point samples of 2x2 on the first pixel.
         self.fill_start = nn.ParameterList(
-            nn.Parameter(torch.stack([_log_bilinear(2, "average" if i else "point"), _log_bilinear(2, "average")]))
+            nn.Parameter(torch.stack([_log_bilinear(2, "average" if i else "point").T, _log_bilinear(2, "average").T]))
             for i in range(len(widths))
         )
         self.head = nn.Conv2d(widths[0], 36, 3, padding=1)
@@ -251,7 +251,8 @@ class ConvexUpNet(nn.Module):
                 beside = _between(given[:, :1], samples, factor, 2**level)
             if decoded is not None:
                 skip = skip + self.up[level - 1](self.project[level - 1](decoded), skip)
-            decoded = self.decoder[level - 1](torch.cat([skip, beside.to(skip.dtype)], 1))
+            beside = beside.to(skip.dtype, memory_format=torch.channels_last)
+            decoded = self.decoder[level - 1](torch.cat([skip, beside], 1))
             if level - 1 >= finest:
                 values = self._filled(level, decoded, values, pyramid[level - 1 - finest], samples)
                 given = values
@@ -267,19 +268,18 @@ class ConvexUpNet(nn.Module):
         values, known = finer
         if known.all():
             return values
-        logits = self.fill[level - 1](decoded).to(coarse.dtype).unflatten(1, (9, 4))
-        logits = logits + self.fill_start[level - 1][int(samples == "average")].view(9, 4, 1, 1)
-        return torch.where(known, values, _convex(coarse, _outside(logits, coarse), 2))
+        start = self.fill_start[level - 1][int(samples == "average")]
+        logits = _cells(self.fill[level - 1](decoded).to(coarse.dtype), 1) + start
+        return torch.where(known, values, _convex(coarse, logits))
 
     def _combined(self, values: Tensor, decoded: Tensor, factor: int, samples: Samples) -> Tensor:
         """The output (B, 1, H, W): means of 3x3 samples, by weights for every pixel."""
         cells = factor // 2
-        logits = self.head(decoded).to(values.dtype).unflatten(1, (9, 4))
-        logits = logits + self._bilateral(decoded, values, cells, samples).unsqueeze(2)
-        start = F.pixel_unshuffle(_log_bilinear(factor, samples).view(1, 9, factor, factor).to(values), 2)
-        rows, columns = values.shape[2:]
-        logits = logits + start.unflatten(1, (9, 4)).repeat(1, 1, 1, rows, columns)
-        return _convex(values, _outside(logits, values), factor)
+        start = F.pixel_unshuffle(_log_bilinear(factor, samples).view(9, factor, factor), 2).to(values)
+        start = start.unflatten(0, (9, 4)).permute(2, 3, 1, 0)[:, None]  # (cells, 1, cells, 4, 9)
+        bilateral = _cells(self._bilateral(decoded, values, cells, samples), cells)
+        logits = _cells(self.head(decoded).to(values.dtype), cells) + bilateral
+        return _convex(values, logits.add_(start))
 
     def _bilateral(self, decoded: Tensor, values: Tensor, cells: int, samples: Samples) -> Tensor:
         """Minus the squared distance of each pixel's embedding to its nine samples', but for a term that all nine share."""
@@ -475,21 +475,33 @@ def _log_bilinear(factor: int, samples: Samples) -> Tensor:
     return (weights + FLOOR * (weights[4:5] < 1)).log().flatten(1)
 
 
-def _outside(logits: Tensor, values: Tensor) -> Tensor:
-    """Logits (B, 9, 4, h, w) with those of samples beyond the border of `values` at minus infinity."""
-    rows, columns = values.shape[2:]
-    inside = F.unfold(values.new_ones(1, 1, rows, columns), 3, padding=1).view(1, 9, 1, rows, columns) > 0
-    cells = logits.shape[3] // rows
-    if cells > 1:
-        inside = inside.repeat_interleave(cells, 3).repeat_interleave(cells, 4)
-    return logits.masked_fill(~inside, -torch.inf)
+def _cells(x: Tensor, cells: int) -> Tensor:
+    """(B, N*9, cells*h, cells*w) -> (B, h, cells, w, cells, N, 9), without a copy where x is channels last."""
+    x = x.permute(0, 2, 3, 1).unflatten(3, (-1, 9))
+    rows, columns = (length // cells for length in x.shape[1:3])
+    return x.unflatten(2, (columns, cells)).unflatten(1, (rows, cells))
 
 
-def _convex(values: Tensor, logits: Tensor, factor: int) -> Tensor:
-    """Means of 3x3 `values` (B, 1, h, w) by logits (B, 9, 4, f*h/2, f*w/2) of 2x2 pixels together; (B, 1, f*h, f*w)."""
-    weights = F.pixel_shuffle(logits.softmax(1).flatten(1, 2), 2)
+def _convex(values: Tensor, logits: Tensor) -> Tensor:
+    """Means of 3x3 samples by a softmax.
+
+    Args:
+        values: (B, 1, h, w).
+        logits: (B, h, cells, w, cells, 4, 9), nine for each of 2x2 pixels; changed in place: those of samples beyond the
+            border become minus infinity.
+
+    Returns:
+        (B, 1, f*h, f*w) with f = 2 * cells.
+    """
+    batch, rows, cells, columns, _, _, _ = logits.shape
+    logits[:, 0, ..., :3] = -torch.inf
+    logits[:, -1, ..., 6:] = -torch.inf
+    logits[:, :, :, 0, ..., ::3] = -torch.inf
+    logits[:, :, :, -1, ..., 2::3] = -torch.inf
+    weights = logits.softmax(-1).view(batch, rows * cells, columns * cells, 2, 2, 9).transpose(2, 3)
+    weights = weights.reshape(batch, 2 * rows * cells, 2 * columns * cells, 9).permute(0, 3, 1, 2)
     with torch.autocast(values.device.type, enabled=False):
-        return ddfnet.ddf_up(values.contiguous(), None, weights, scale_factor=factor)
+        return ddfnet.ddf_up(values.contiguous(), None, weights, scale_factor=2 * cells)
 
 
 def _adjusted(output: Tensor, values: Tensor, known: Tensor, factor: int) -> Tensor:

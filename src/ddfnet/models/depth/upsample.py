@@ -46,7 +46,8 @@ def upsample_depth(
     """Upsample a depth or disparity map to the size of the RGB image over it, in any unit, and fill its unknown pixels.
 
     Every pixel becomes a mean of the known depths around it, with weights that a network makes from the image. So nothing
-    leaves the range of the known depths. Parts of a hole that are farther from any known depth than the network looks are
+    leaves the range of the known depths, unless `samples="average"`: then the network adds what the averages of its output
+    miss of the given ones. Parts of a hole that are farther from any known depth than the network looks are
     filled smoothly (`fill_unknown`).
 
     Any ratio of the sizes from 1 up will do. At 1, known pixels stay as they are and unknown ones are filled. Between powers
@@ -207,7 +208,9 @@ def _upsample(
         values = found[0]
     wide = torch.promote_types(dtype, torch.float32)
     result = found.to(low.device, wide)
-    result[0].mul_(scale).add_(centre).clamp_(float(known.min()), float(known.max()))
+    result[0].mul_(scale).add_(centre)
+    if grid.rows.samples == "point":  # averages lie within the range of what they are of
+        result[0].clamp_(float(known.min()), float(known.max()))
     if grid.exact and (grid.rows.samples == "point" or grid.rows.factor == 1):
         _put_back(low, result[0], grid)
     if run.confidence:
