@@ -15,13 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddfnet.ops import filter_norm
+from ddfnet.ops import cpu, filter_norm
 from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
 from ddfnet.ops.cpu.plan import Plan
-from ddfnet.ops.cpu.sources import source_version
-from ddfnet.ops.ddf.cpu.backend import KERNEL_SOURCES
 from ddfnet.ops.ddf.geometry import memory_format_of
 from ddfnet.ops.filters.outputs import Options, Outputs, outputs
 
@@ -162,8 +160,10 @@ def _plan(
 
 @cache
 def _kernel(name: str, *options: int) -> Any:
+    """The compiled kernel, called with the address of a `FilterCall`; `options` are the fields of an `Options`."""
+    from ddfnet.ops.cpu.compiling import compile_kernel
     from ddfnet.ops.filters.cpu import kernels
 
-    version = source_version(Path(__file__).parent, Path(filter_norm.__file__), *KERNEL_SOURCES)
-    compiled = getattr(kernels, f"make_{name}")(*options, version)
+    sources = (Path(__file__).parent, Path(filter_norm.__file__), Path(cpu.__file__).parent)
+    compiled = compile_kernel(getattr(kernels, f"make_{name}"), options, kernels.FilterCall, sources)
     return threads.Kernel(compiled, compiled.address)
