@@ -21,7 +21,7 @@ from ddfnet.ops import cpu
 from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
-from ddfnet.ops.cpu.plan import Plan
+from ddfnet.ops.cpu.plan import Plan, scratch_offsets
 from ddfnet.ops.ddf.geometry import Geometry
 
 _SOURCES = (Path(__file__).parent, Path(cpu.__file__).parent)
@@ -110,11 +110,7 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
         if stride is not None:
             filled = stride if len(stride) == len(axes) else (stride[0], 0, *stride[1:])
             fields |= {f"{tensor}_{axis}": step * dtype.itemsize for axis, step in zip(axes, filled, strict=True)}
-    scratch = 0
-    for section, length in sections.items():
-        fields[section] = scratch
-        scratch += -(-length // 64) * 64
-    fields["scratch_bytes"] = scratch
+    fields |= scratch_offsets(sections)
     layout, name = "channels_last" if channels_last else "nchw", "backward" if backward else "forward"
     kernels, partial_bytes = (_kernel(layout, name, **options),), 0
     if strides[5] is not None:
@@ -128,7 +124,7 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
         partial=Call._fields.index("partial"),
         scratch=Call._fields.index("scratch"),
         partial_bytes=-(-partial_bytes // 64) * 64,
-        scratch_bytes=scratch,
+        scratch_bytes=fields["scratch_bytes"],
         serial=g.batch * g.channels * g.out_height * g.out_width * g.taps < _SERIAL_BELOW,
     )
 
