@@ -7,6 +7,9 @@ both share in `loops.py`. numba is imported at the first call, and compiled kern
 Blocks follow from the shapes alone and sums over them are taken in one order, so results do not depend on the number of
 threads. Beside the results, memory is each thread's scratch and, for the channel filter's gradient, one (phases, K, C)
 sum per block. Small calls are mostly host work, so all that follows from shapes and strides is planned once and kept.
+
+Taps outside the image read zeros. They contribute nothing as long as their filter is finite; where it is infinite or NaN,
+the result is NaN, other than that of the backend "torch", which skips these taps.
 """
 
 from array import array
