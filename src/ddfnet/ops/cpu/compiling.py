@@ -1,29 +1,118 @@
 """Compiles CPU kernels: functions of one address, that of a record of int64 numbers, kept in numba's cache on disk."""
 
-from collections.abc import Callable
+import contextlib
+import pickle
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numba as _numba
 import numpy as np
+from numba.core import caching, ccallback
 from numba.core import types as _types
 from numba.np.numpy_support import from_dtype
+
+from ddfnet.ops.cpu.sources import source_version
 
 numba: Any = _numba  # not typed
 types: Any = _types
 carray = numba.carray
-
 _OPTIONS = {"error_model": "numpy"}  # no check of divisors: none is ever 0
+inlined = numba.njit(inline="always", **_OPTIONS)  # a piece of a kernel
+# A function that kernels call: quicker to compile than an inlined one where it is long, or where several kernels share it.
+called = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+
+_SECONDS = 1.0  # of compiling, after which a line says why the call takes so long
 
 
-def compile_kernel(kernel: Callable[..., None], call: type[tuple[Any, ...]]) -> Any:
-    """Compiles a kernel or takes it from numba's cache on disk, beside the source or, as numba does, in the user's cache.
+def compile_kernel(
+    make: Callable[..., Callable[..., None]],
+    options: tuple[int, ...],
+    call: type[tuple[Any, ...]],
+    sources: tuple[Path, ...],
+) -> Any:
+    """Compiles the kernel `make(*options)`, or takes it from numba's cache on disk.
+
+    numba keeps its cache beside the source or in the user's cache folder. What cannot be read there is compiled again
+    and overwritten; where nothing can be written, compiling is repeated in every process.
 
     Args:
-        call: the named tuple of int64 numbers whose address the kernel is given.
+        call: the named tuple of int64 numbers whose address the kernel gets.
+        sources: files and folders of the code that the kernel is made of.
     """
     record = from_dtype(np.dtype([(name, np.int64) for name in call._fields]))  # type: ignore[attr-defined, arg-type]
-    signature = types.void(types.CPointer(record))
+    kernel = _Function(make(*options), ((types.CPointer(record),), types.void), {}, _OPTIONS)
+    kernel.keep_as((*options, source_version(*sources)))
+    kernel.compile()
+    return kernel
+
+
+class _Function(ccallback.CFunc):  # type: ignore[misc]
+    """A compiled function that is kept on disk under a key, and says so where compiling takes long."""
+
+    def keep_as(self, key: tuple[int, ...]) -> None:
+        with contextlib.suppress(RuntimeError, OSError):  # no folder to write to
+            self._cache = _Cache(self._pyfunc, key)
+
+    def _compile_uncached(self) -> Any:
+        with _explained(f"{self._pyfunc.__module__}.{self.__name__}"):
+            return super()._compile_uncached()
+
+
+@contextlib.contextmanager
+def _explained(kernel: str) -> Iterator[None]:
+    """Prints one line on stderr when the body takes long."""
+    text = f"ddfnet: compiling the CPU kernel {kernel} (once for such calls; it is kept on disk)"
+    timer = threading.Timer(_SECONDS, lambda: print(text, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
     try:
-        return numba.cfunc(signature, cache=True, **_OPTIONS)(kernel)
-    except (RuntimeError, OSError):  # no folder to write to, a full disk
-        return numba.cfunc(signature, **_OPTIONS)(kernel)
+        yield
+    finally:
+        timer.cancel()
+
+
+class _Cache(caching.FunctionCache):  # type: ignore[misc]
+    """numba's cache under a key of ours: numba's own would hold the addresses of inlined functions."""
+
+    def __init__(self, function: Callable[..., None], key: tuple[int, ...]) -> None:
+        super().__init__(function)
+        self._key = key
+        file = self._cache_file
+        self._cache_file = _CheckedFile(file._cache_path, self._impl.filename_base, file._source_stamp)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return sig, codegen.magic_tuple(), self._key
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # whatever a damaged file leads to
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError):  # a full disk: the kernel is there
+            try:
+                super().save_overload(sig, data)
+            except OSError:
+                raise
+            except Exception:  # a damaged index
+                self.flush()
+                super().save_overload(sig, data)
+
+
+class _CheckedFile(caching.IndexDataCacheFile):  # type: ignore[misc]
+    """Adds checksums, since damaged machine code does not raise an error but crashes."""
+
+    def _save_data(self, name: str, data: Any) -> None:
+        content = self._dump(data)
+        super()._save_data(name, (zlib.crc32(content), content))
+
+    def _load_data(self, name: str) -> Any:
+        checksum, content = super()._load_data(name)
+        if zlib.crc32(content) != checksum:
+            raise ValueError(f"{name}: the checksum differs")
+        return pickle.loads(content)

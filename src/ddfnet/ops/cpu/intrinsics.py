@@ -5,7 +5,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -27,13 +27,35 @@ from ddfnet.ops.cpu.vectors import (
 _cgutils: Any = cgutils  # not typed
 
 
-def emits(function: Callable[..., Any]) -> Any:
-    """The intrinsic that `function(builder, ...)` emits: its `int` parameters are literals, the others run-time values.
+class Rows(NamedTuple):
+    """Rows of numbers in memory."""
 
-    Run-time integers are int64; other numbers, the result's too, are of the computing type of the first parameter.
+    address: Any  # of the first row
+    pitch: Any  # bytes from one row to the next
+
+
+def emits(function: Callable[..., Any]) -> Any:
+    """Makes an intrinsic of `function(builder, ...)`, which writes LLVM for values that are known when it runs.
+
+    The annotation of a parameter says what is passed for it: `int` a literal, a named tuple a record of int64 numbers,
+    anything else an int64 number, or one of the computing type (see `compute_code`) of the element code `code`.
+
+    Returns:
+        The intrinsic or, where `function` has keyword-only parameters, a factory that takes them, as ints, and returns
+        the intrinsic of these options.
     """
     parameters = list(inspect.signature(function).parameters.values())[1:]
+    positional = [parameter for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+    if len(positional) == len(parameters):
+        return _intrinsic(function, positional, {})
 
+    def with_options(**options: int) -> Any:
+        return _intrinsic(function, positional, options)
+
+    return with_options
+
+
+def _intrinsic(function: Callable[..., Any], parameters: list[inspect.Parameter], options: dict[str, int]) -> Any:
     def typed(typingctx: Any, *arguments: Any) -> Any:
         literals: list[int] = []
         argument_types: list[Any] = []
@@ -42,18 +64,19 @@ def emits(function: Callable[..., Any]) -> Any:
                 if not isinstance(argument, types.IntegerLiteral | types.BooleanLiteral):
                     return None
                 literals.append(int(argument.literal_value))
-                argument_types.append(argument)
-            elif isinstance(argument, types.Integer):
-                argument_types.append(types.int64)
-            else:
-                argument_types.append(_number(literals))
+            known = parameter.annotation is int or isinstance(argument, types.BaseTuple)
+            number = types.int64 if isinstance(argument, types.Integer) else _number(literals, options)
+            argument_types.append(argument if known else number)
         returned = inspect.signature(function).return_annotation
-        result = types.void if returned is None else types.int64 if returned is int else _number(literals)
+        result = types.void if returned is None else types.int64 if returned is int else _number(literals, options)
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             constants = iter(literals)
-            given = zip(parameters, values, strict=True)
-            emitted = function(builder, *(next(constants) if p.annotation is int else value for p, value in given))
+            given = [
+                next(constants) if parameter.annotation is int else _record(context, builder, parameter, kind, value)
+                for parameter, kind, value in zip(parameters, signature.args, values, strict=True)
+            ]
+            emitted = function(builder, *given, **options)
             return context.get_dummy_value() if emitted is None else emitted
 
         return result(*argument_types), codegen
@@ -65,8 +88,19 @@ def emits(function: Callable[..., Any]) -> Any:
     return intrinsic(prefer_literal=True)(typed)
 
 
-def _number(literals: list[int]) -> Any:
-    return types.float64 if compute_code(literals[0]) == FLOAT64 else types.float32
+def _record(context: Any, b: Any, parameter: inspect.Parameter, kind: Any, value: Any) -> Any:
+    """The value of an argument, the values of a record as the named tuple of the parameter's annotation."""
+    if not isinstance(kind, types.BaseTuple):
+        return value
+    items = _cgutils.unpack_tuple(b, value, len(kind))
+    return parameter.annotation(
+        *(context.cast(b, item, each, types.int64) for item, each in zip(items, kind, strict=True))
+    )
+
+
+def _number(literals: list[int], options: dict[str, int]) -> Any:
+    code = options["code"] if "code" in options else literals[0]
+    return types.float64 if compute_code(code) == FLOAT64 else types.float32
 
 
 def constant(number: int) -> Any:
@@ -82,10 +116,8 @@ def entry(b: Any, table: Any, index: int) -> Any:
 
 
 @emits
-def copy_rows(
-    b: Any, code: int, out_code: int, source: Any, pitch: Any, out: Any, out_pitch: Any, rows: Any, count: Any
-) -> None:
-    """`count` lanes of each of `rows` rows, converted from elements of one code to another's."""
+def copy_rows(b: Any, code: int, out_code: int, source: Rows, out: Rows, rows: Any, count: Any) -> None:
+    """Copies `count` lanes of each of `rows` rows, converted from elements of one code to another's."""
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         for index in indices:
@@ -94,7 +126,10 @@ def copy_rows(
         return []
 
     row = Loop(b, constant(0), rows, 1, [])
-    from_row, to_row = b.add(source, b.mul(row.index, pitch)), b.add(out, b.mul(row.index, out_pitch))
+    from_row, to_row = (
+        b.add(source.address, b.mul(row.index, source.pitch)),
+        b.add(out.address, b.mul(row.index, out.pitch)),
+    )
     lane_loops(b, code, count, 1, [], body)
     row.close([])
 
@@ -113,13 +148,10 @@ def add_lanes(b: Any, code: int, source: Any, out: Any, count: Any) -> None:
 
 
 @emits
-def transpose(
-    b: Any, code: int, out_code: int, source: Any, pitch: Any, out: Any, out_pitch: Any, rows: Any, columns: Any
-) -> None:
+def transpose(b: Any, code: int, out_code: int, source: Rows, out: Rows, rows: Any, columns: Any) -> None:
     """out[column][row] = source[row][column], converted from elements of one code to another's.
 
-    Square blocks of a vector's lanes are loaded by row, transposed in registers and stored by column; pitches are the
-    bytes from one row to the next.
+    Square blocks of a vector's lanes are loaded by row, transposed in registers and stored by column.
     """
     name = f"ddfnet_transpose_{code}_{out_code}"
     function = b.module.globals.get(name)
@@ -128,37 +160,36 @@ def transpose(
         function.linkage = "internal"
         function.attributes.add("noinline")
         body = ir.IRBuilder(function.append_basic_block())
-        _emit_transpose(body, code, out_code, *function.args)
+        address, pitch, out_address, out_pitch, *counts = function.args
+        _emit_transpose(body, code, out_code, Rows(address, pitch), Rows(out_address, out_pitch), *counts)
         body.ret_void()
-    b.call(function, [source, pitch, out, out_pitch, rows, columns])
+    b.call(function, [*source, *out, rows, columns])
 
 
-def _emit_transpose(
-    b: Any, code: int, out_code: int, source: Any, pitch: Any, out: Any, out_pitch: Any, rows: Any, columns: Any
-) -> None:
+def _emit_transpose(b: Any, code: int, out_code: int, source: Rows, out: Rows, rows: Any, columns: Any) -> None:
     lanes = VECTOR_BYTES // BYTES[compute_code(code)]
     row = Loop(b, constant(0), rows, lanes, [])
     column = Loop(b, constant(0), columns, lanes, [])
     rows_left, columns_left = b.sub(rows, row.index), b.sub(columns, column.index)
     full = b.and_(b.icmp_signed(">=", rows_left, constant(lanes)), b.icmp_signed(">=", columns_left, constant(lanes)))
-    first = b.add(b.add(source, b.mul(row.index, pitch)), scaled(b, column.index, BYTES[code]))
-    to = b.add(b.add(out, b.mul(column.index, out_pitch)), scaled(b, row.index, BYTES[out_code]))
+    first = b.add(b.add(source.address, b.mul(row.index, source.pitch)), scaled(b, column.index, BYTES[code]))
+    to = b.add(b.add(out.address, b.mul(column.index, out.pitch)), scaled(b, row.index, BYTES[out_code]))
     with b.if_else(full) as (then, otherwise):
         with then:
             whole = Lanes(b, code, lanes)
-            block = [whole.load(b.add(first, b.mul(pitch, constant(i))), code) for i in range(lanes)]
+            block = [whole.load(b.add(first, b.mul(source.pitch, constant(i))), code) for i in range(lanes)]
             for i, vector in enumerate(_transposed(b, block, lanes)):
-                whole.store(vector, b.add(to, b.mul(out_pitch, constant(i))), out_code)
+                whole.store(vector, b.add(to, b.mul(out.pitch, constant(i))), out_code)
         with otherwise:
             within, across = Lanes(b, code, lanes, columns_left), Lanes(b, code, lanes, rows_left)
             block = []
             for i in range(lanes):  # the last row again for those that are not there
                 last = b.icmp_signed("<", rows_left, constant(i + 1))
                 at = b.select(last, b.sub(rows_left, constant(1)), constant(i))
-                block.append(within.load(b.add(first, b.mul(pitch, at)), code))
+                block.append(within.load(b.add(first, b.mul(source.pitch, at)), code))
             for i, vector in enumerate(_transposed(b, block, lanes)):
                 with b.if_then(b.icmp_signed(">", columns_left, constant(i))):
-                    across.store(vector, b.add(to, b.mul(out_pitch, constant(i))), out_code)
+                    across.store(vector, b.add(to, b.mul(out.pitch, constant(i))), out_code)
     column.close([])
     row.close([])
 

@@ -40,3 +40,12 @@ class Plan:
             call[index] = address + number * 8
         for kernel in self.kernels:
             threads.run(kernel, address, count)
+
+
+def scratch_offsets(sections: dict[str, int]) -> dict[str, int]:
+    """Returns the offset of each section of a thread's scratch, given their bytes, and all bytes as "scratch_bytes"."""
+    offsets, total = {}, 0
+    for section, length in sections.items():
+        offsets[section] = total
+        total += -(-length // 64) * 64
+    return {**offsets, "scratch_bytes": total}

@@ -124,6 +124,10 @@ class Lanes:
     def multiply_add(self, a: Any, b: Any, total: Any) -> Any:
         return self.add(self.multiply(a, b), total)
 
+    def add_weighted(self, value: Any, weight: Any, total: Any) -> Any:
+        """total + value * weight, total + value where the weight is None."""
+        return self.add(total, value) if weight is None else self.multiply_add(value, weight, total)
+
     def combine(self, a: Any, b: Any, combine: int) -> Any:
         """(*) of Eq. 2 where both filters are there, the one that is there otherwise."""
         if a is None or b is None:

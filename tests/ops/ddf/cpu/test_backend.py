@@ -3,7 +3,6 @@
 That they compute Eq. 2, for every option, dtype and stride, is held by the tests that run all backends.
 """
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -17,8 +16,7 @@ from torch import Tensor
 
 from ddfnet.bench.cases import OpCase
 from ddfnet.bench.memory import peak_bytes
-from ddfnet.ops.cpu import available, threads
-from ddfnet.ops.ddf import api
+from ddfnet.ops.cpu import threads
 from ddfnet.ops.ddf.cpu import backend
 from ddfnet.ops.ddf.geometry import check
 
@@ -232,18 +230,6 @@ def test_scratch_is_bounded(memory_format: torch.memory_format) -> None:
         scratch.append(peak - results)
     assert scratch[1] < 2**20
     assert scratch[1] - scratch[0] < 2**17  # a channel filter's sums for each block
-
-
-def test_missing_numba_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = OpCase(1, 4, 5, 6)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    available.missing.cache_clear()
-    try:
-        with pytest.raises(RuntimeError, match=r"backend 'numba' can't serve this call: numba is not installed"):
-            case.call(*case.inputs(), backend="numba")
-        assert api.select("auto", case.inputs()[0], check(*case.inputs())) is api.KERNELS["torch"]
-    finally:
-        available.missing.cache_clear()
 
 
 def test_runs_without_a_place_for_its_cache(tmp_path: Path) -> None:

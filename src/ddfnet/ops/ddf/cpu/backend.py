@@ -7,6 +7,9 @@ both share in `loops.py`. numba is imported at the first call, and compiled kern
 Blocks follow from the shapes alone and sums over them are taken in one order, so results do not depend on the number of
 threads. Beside the results, memory is each thread's scratch and, for the channel filter's gradient, one (phases, K, C)
 sum per block. Small calls are mostly host work, so all that follows from shapes and strides is planned once and kept.
+
+Taps outside the image read zeros. They contribute nothing as long as their filter is finite; where it is infinite or NaN,
+the result is NaN, other than that of the backend "torch", which skips these taps.
 """
 
 from array import array
@@ -21,12 +24,12 @@ from ddfnet.ops import cpu
 from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
-from ddfnet.ops.cpu.plan import Plan
-from ddfnet.ops.cpu.sources import source_version
+from ddfnet.ops.cpu.plan import Plan, scratch_offsets
 from ddfnet.ops.ddf.geometry import Geometry
 
-KERNEL_SOURCES = (Path(__file__).parent, Path(cpu.__file__).parent)
-_UNROLLED = 7  # the largest kernel whose taps the forward kernel writes out
+_SOURCES = (Path(__file__).parent, Path(cpu.__file__).parent)
+_UNROLLED = 7  # the largest kernel whose taps are written out: compiling more takes long
+_NCHW_TILE = 2  # channels, which share each load of a spatial filter
 _TILES = (7, 4)  # channels_last: pixels done together; the first (NCHW: the last) of those that lack the fewest
 _SERIAL_BELOW = 200_000  # multiply-adds that are not worth a second thread
 _BLOCK_LANES = 1024  # of a staged block in NCHW, large enough for long reads, small enough for the second-level cache
@@ -94,32 +97,68 @@ def _unit_channels(t: Tensor) -> Tensor:
 def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) -> Plan:
     from ddfnet.ops.ddf.cpu.call import Call
 
-    has_channel, has_spatial = strides[2] is not None, strides[3] is not None
-    needs_channel = strides[5] is not None
     phases = g.scale_factor**2 if strides[2] is not None and len(strides[2]) == 5 else 1
-    rows, columns = g.grid
     size = 8 if dtype == torch.float64 else 4
-    k = g.kernel_size if backward or g.kernel_size <= _UNROLLED else 0
-    plain = g.stride == 1 and g.scale_factor == 1
-
-    options: tuple[int, ...] = (k,)
     planar = g.memory_format != torch.channels_last
     channels_last = not planar or _is_worth_transposing(g, size, backward, *(strides[i] for i in (0, 1, 4)))
+    options = _options(g, dtype, backward, planar, strides)
     if channels_last:
-        items = min(_TILES[::-1] if planar else _TILES, key=lambda tile: -columns % tile) if k else 1
-        options = (k, 1 if g.stride == 1 and g.dilation == 1 else k, items)
-        sizes, sections = _plan_channels_last(g, phases, size, backward, items, planar)
+        sizes, sections = _plan_channels_last(g, phases, size, backward, options["items"], planar)
     else:
+        options |= {"step": options["k"], "items": _NCHW_TILE if options["k"] else 1, "planar": 0}
         sizes, sections = _plan_nchw(g, size, backward)
-    if backward:
-        options = (*options, *(stride is not None for stride in strides[4:]), plain)
-    if channels_last:
-        options = (*options, planar)
-    code, layout = DTYPE_CODES[dtype], "channels_last" if channels_last else "nchw"
-    combine = 0 if g.combine == "mul" else 1
-    name = "backward" if backward else "forward"
+    fields = {**_sizes(g), "phases": phases, "blocks": -(-g.grid[0] // sizes["block"]), **sizes}
+    fields["items"] = g.batch * fields["blocks"]
+    for tensor, axes, stride in zip(_TENSORS, _AXES, strides, strict=True):
+        if stride is not None:
+            filled = stride if len(stride) == len(axes) else (stride[0], 0, *stride[1:])
+            fields |= {f"{tensor}_{axis}": step * dtype.itemsize for axis, step in zip(axes, filled, strict=True)}
+    fields |= scratch_offsets(sections)
+    layout, name = "channels_last" if channels_last else "nchw", "backward" if backward else "forward"
+    kernels, partial_bytes = (_kernel(layout, name, **options),), 0
+    if strides[5] is not None:
+        kernels = (*kernels, _kernel("channels_last", "reduce", code=options["code"]))
+        partial_bytes = fields["items"] * phases * g.taps * fields["pixel"]
+    return Plan(
+        kernels=kernels,
+        call=array("q", [fields.get(field, 0) for field in Call._fields] + [0] * len(_COUNTERS)),
+        tensors=tuple(Call._fields.index(tensor) for tensor in _TENSORS),
+        counters=tuple(Call._fields.index(counter) for counter in _COUNTERS),
+        partial=Call._fields.index("partial"),
+        scratch=Call._fields.index("scratch"),
+        partial_bytes=-(-partial_bytes // 64) * 64,
+        scratch_bytes=fields["scratch_bytes"],
+        serial=g.batch * g.channels * g.out_height * g.out_width * g.taps < _SERIAL_BELOW,
+    )
 
-    fields = {
+
+def _options(
+    g: Geometry, dtype: torch.dtype, backward: bool, planar: bool, strides: tuple[Strides, ...]
+) -> dict[str, int]:
+    """The fields of an `Options` for the kernels of channels_last."""
+    unrolls = g.kernel_size <= _UNROLLED
+    k = g.kernel_size if backward or unrolls else 0
+    tiles = _TILES[::-1] if planar else _TILES
+    needs = [backward and stride is not None for stride in strides[4:]]
+    options = {
+        "code": DTYPE_CODES[dtype],
+        "combine": 0 if g.combine == "mul" else 1,
+        "has_channel": strides[2] is not None,
+        "has_spatial": strides[3] is not None,
+        "k": k,
+        "step": 1 if g.stride == 1 and g.dilation == 1 else k,
+        "items": min(tiles, key=lambda tile: -g.grid[1] % tile) if k else 1,
+        "planar": planar,
+        **dict(zip(("needs_x", "needs_channel", "needs_spatial"), needs, strict=True)),
+        "plain": backward and unrolls and g.stride == 1 and g.scale_factor == 1,
+    }
+    return {name: int(value) for name, value in options.items()}
+
+
+def _sizes(g: Geometry) -> dict[str, int]:
+    """The fields of a `Call` that every kernel reads."""
+    rows, columns = g.grid
+    return {
         "batch": g.batch,
         "channels": g.channels,
         "height": g.height,
@@ -131,33 +170,7 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
         "stride": g.stride,
         "dilation": g.dilation,
         "scale": g.scale_factor,
-        "phases": phases,
-        "blocks": -(-rows // sizes["block"]),
-        **sizes,
     }
-    items = g.batch * fields["blocks"]
-    for tensor, axes, stride in zip(_TENSORS, _AXES, strides, strict=True):
-        if stride is not None:
-            filled = stride if len(stride) == len(axes) else (stride[0], 0, *stride[1:])
-            fields |= {f"{tensor}_{axis}": step * dtype.itemsize for axis, step in zip(axes, filled, strict=True)}
-    scratch = 0
-    for section, length in sections.items():
-        fields[section] = scratch
-        scratch += -(-length // 64) * 64
-    fields |= {"items": items, "scratch_bytes": scratch}
-    partial_bytes = items * phases * g.taps * fields["pixel"] if needs_channel else 0
-    kernel = _kernel(layout, name, code, combine, has_channel, has_spatial, *options)
-    return Plan(
-        kernels=(kernel, _kernel("channels_last", "reduce", code)) if needs_channel else (kernel,),
-        call=array("q", [fields.get(field, 0) for field in Call._fields] + [0] * len(_COUNTERS)),
-        tensors=tuple(Call._fields.index(tensor) for tensor in _TENSORS),
-        counters=tuple(Call._fields.index(counter) for counter in _COUNTERS),
-        partial=Call._fields.index("partial"),
-        scratch=Call._fields.index("scratch"),
-        partial_bytes=-(-partial_bytes // 64) * 64,
-        scratch_bytes=scratch,
-        serial=g.batch * g.channels * g.out_height * g.out_width * g.taps < _SERIAL_BELOW,
-    )
 
 
 def _is_worth_transposing(g: Geometry, size: int, backward: bool, *strides: Strides) -> bool:
@@ -252,10 +265,13 @@ def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], 
 
 
 @cache
-def _kernel(layout: str, name: str, code: int, *options: int) -> Any:
-    """The compiled kernel, called with the address of a `Call`."""
+def _kernel(layout: str, name: str, **options: int) -> Any:
+    """The compiled kernel, called with the address of a `Call`; `options` are the fields of an `Options`."""
+    from ddfnet.ops.cpu.compiling import compile_kernel
     from ddfnet.ops.ddf.cpu import channels_last, nchw
+    from ddfnet.ops.ddf.cpu.call import Call, Options
 
-    module = channels_last if layout == "channels_last" else nchw
-    compiled = getattr(module, f"make_{name}")(code, *options, source_version(*KERNEL_SOURCES))
+    make = getattr(channels_last if layout == "channels_last" else nchw, f"make_{name}")
+    values = tuple(Options(**options)) if name != "reduce" else tuple(options.values())
+    compiled = compile_kernel(make, values, Call, _SOURCES)
     return threads.Kernel(compiled, compiled.address)

@@ -7,6 +7,40 @@ up numbers that all threads see; so any number of threads can call it at once, a
 
 from typing import NamedTuple
 
+from ddfnet.ops.cpu.vectors import compute_code, element_size
+
+
+class Options(NamedTuple):
+    """What is known when a kernel is compiled: numbers of which each combination makes a kernel of its own."""
+
+    code: int  # of the elements
+    combine: int
+    has_channel: int
+    has_spatial: int
+    k: int  # the kernel size, or 0 for any
+    step: int  # channels_last: 1 where neighbouring pixels' taps overlap (stride and dilation 1), else k
+    items: int  # pixels (NCHW: channels) of a tile; 1 where k = 0
+    planar: int = 0  # channels_last: x and y are NCHW; a work item transposes what it needs of them, in scratch
+    needs_x: int = 0
+    needs_channel: int = 0
+    needs_spatial: int = 0
+    plain: int = 0  # the gradient of x is Eq. 2 with the filters of the pixels around; stride and scale factor are 1
+
+    @property
+    def computed(self) -> int:
+        """The element code of sums."""
+        return compute_code(self.code)
+
+    @property
+    def element(self) -> int:
+        """Bytes of an element."""
+        return element_size(self.code)
+
+    @property
+    def size(self) -> int:
+        """Bytes of a sum."""
+        return element_size(self.computed)
+
 
 class Call(NamedTuple):
     """Sizes in elements, strides in bytes; an address is 0 where there is no such tensor."""

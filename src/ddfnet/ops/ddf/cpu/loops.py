@@ -8,11 +8,12 @@ NCHW; of the two filters, one is then a vector over the lanes and the other a sc
     channels_last  channels   spatial filter    channel filter
 
 `weighted_sum` is Eq. 2 and, over output pixels, the gradient of x; `filter_gradients` is the gradient of both filters.
-Written as intrinsics because LLVM's own vectoriser stops at the run-time tap tables that make borders, strides,
-dilation and upsampling one case. Addresses are int64 byte addresses; integer literals pick the variant at compile time.
+These loops are intrinsics because LLVM's own vectoriser stops at the run-time tap tables that make borders, strides,
+dilation and upsampling one case. Addresses are int64 byte addresses.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ddfnet.ops.cpu.intrinsics import constant, emits, entry, scaled
 from ddfnet.ops.cpu.vectors import (
@@ -29,37 +30,71 @@ from ddfnet.ops.cpu.vectors import (
 )
 
 
+class Tables(NamedTuple):
+    """Where the taps of a weighted sum lie: tables with an entry for each tap."""
+
+    sources: Any  # addresses
+    scalars: Any  # numbers
+    vectors: Any  # addresses
+    offset: Any  # bytes to add to each source
+    vector_offset: Any  # bytes to add to each vector
+
+
+class Filters(NamedTuple):
+    """A scalar for each item and tap, the taps side by side, and a vector for each tap; or the gradients of these."""
+
+    scalars: Any
+    scalar_pitch: Any  # bytes from one item to the next
+    vectors: Any
+    vector_pitch: Any  # bytes from one tap to the next
+
+    def scalar(self, b: Any, item: int, t: int, size: int) -> Any:
+        """The address of a scalar, of `size` bytes."""
+        return b.add(b.add(self.scalars, b.mul(self.scalar_pitch, constant(item))), constant(t * size))
+
+    def vector(self, b: Any, t: int) -> Any:
+        """The address of a vector."""
+        return b.add(self.vectors, b.mul(self.vector_pitch, constant(t)))
+
+
+class Ahead(NamedTuple):
+    """Bytes from what a tile touches to what is needed a row of tiles later.
+
+    That is brought near now, where `prefetches` is set: the processor can't foresee so many short reads.
+    """
+
+    source: Any
+    output: Any
+
+
 @emits
 def weighted_sum(
     b: Any,
+    taps: Any,
+    tables: Tables,
+    out: Any,
+    count: Any,
+    *,
     code: int,
     combine: int,
     has_scalar: int,
     has_vector: int,
-    taps: Any,
-    sources: Any,
-    scalars: Any,
-    vectors: Any,
-    offset: Any,
-    vector_offset: Any,
-    out: Any,
-    count: Any,
 ) -> None:
     """out[lane] = sum over taps t of (scalars[t] (*) vectors[t][lane]) * sources[t][lane], for `count` lanes.
 
     Args:
-        taps: how many, known when it runs.
-        sources, scalars, vectors: tables of a source address, a scalar and a vector address per tap.
-        offset, vector_offset: bytes to add to each source and vector address.
+        taps: their number, known when the kernel runs.
     """
     size, computed = BYTES[code], BYTES[compute_code(code)]
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         loop = Loop(b, constant(0), taps, 1, [lanes.zero() for _ in indices])
-        entry = scaled(b, loop.index, 8)
-        source = b.add(load(b, b.add(sources, entry), INT64), offset)
-        scalar = lanes.broadcast(b.add(scalars, scaled(b, loop.index, computed))) if has_scalar else None
-        vector_base = b.add(load(b, b.add(vectors, entry), INT64), vector_offset) if has_vector else None
+        place = scaled(b, loop.index, 8)
+        source = b.add(load(b, b.add(tables.sources, place), INT64), tables.offset)
+        scalar = lanes.broadcast(b.add(tables.scalars, scaled(b, loop.index, computed))) if has_scalar else None
+        vector_base = None
+        if has_vector:
+            vector_base = b.add(load(b, b.add(tables.vectors, place), INT64), tables.vector_offset)
         totals = []
         for index, total in zip(indices, loop.carried, strict=True):
             x = lanes.load(b.add(source, scaled(b, index, size)), code)
@@ -96,9 +131,28 @@ class _Tile:
         return range(self.slots - self.width + margin, self.slots - margin)
 
 
+class _Loads:
+    """Loads vectors at most once each."""
+
+    def __init__(self, load: Callable[[int], Any]) -> None:
+        self.load, self.loaded = load, dict[int, Any]()
+
+    def __getitem__(self, slot: int) -> Any:
+        if slot not in self.loaded:
+            self.loaded[slot] = self.load(slot)
+        return self.loaded[slot]
+
+
 @emits
 def weighted_sum_tile(
     b: Any,
+    sources: Any,
+    offset: Any,
+    filters: Filters,
+    outs: Any,
+    ahead: Ahead,
+    count: Any,
+    *,
     code: int,
     combine: int,
     has_scalar: int,
@@ -107,52 +161,34 @@ def weighted_sum_tile(
     k: int,
     items: int,
     step: int,
-    sources: Any,
-    scalars: Any,
-    vectors: Any,
-    vector_pitch: Any,
-    offset: Any,
-    outs: Any,
-    source_ahead: Any,
-    out_ahead: Any,
-    count: Any,
 ) -> None:
     """`weighted_sum` of k*k taps for a tile of items, unrolled.
 
     Args:
         sources: table of the tile's source addresses, k rows (see `_Tile`); `offset` bytes are added to each.
-        scalars: (items, k*k) numbers of the computing type.
-        vectors, vector_pitch: address of the first tap's vector, and bytes to the next tap's.
         outs: table of the items' output addresses.
-        source_ahead, out_ahead: with `prefetches`, bytes from the last row of sources and from the outputs to those that
-            are needed a row of tiles later, and brought near now: the processor can't foresee so many short reads.
     """
     size, computed = BYTES[code], BYTES[compute_code(code)]
     tile = _Tile(k, k, items, step)
     bases = [b.add(entry(b, sources, slot), offset) for slot in range(tile.slots)]
-    filters = [b.add(vectors, b.mul(vector_pitch, constant(t))) for t in range(tile.taps)] if has_vector else []
+    vectors = [filters.vector(b, t) for t in range(tile.taps)] if has_vector else []
     places = [entry(b, outs, item) for item in range(items)]
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
-        (index,) = indices
-        at, at_computed = scaled(b, index, size), scaled(b, index, computed)
-        loaded: dict[int, Any] = {}
-        totals = [lanes.zero()] * items
+        at, at_computed = scaled(b, indices[0], size), scaled(b, indices[0], computed)
         if prefetches:
             for slot in tile.middle_of_last_row():
-                prefetch(b, b.add(b.add(bases[slot], at), source_ahead), False)
+                prefetch(b, b.add(b.add(bases[slot], at), ahead.source), False)
             for place in places:
-                prefetch(b, b.add(b.add(place, at), out_ahead), True)
+                prefetch(b, b.add(b.add(place, at), ahead.output), True)
+        loads = _Loads(lambda slot: lanes.load(b.add(bases[slot], at), code))
+        totals = [lanes.zero()] * items
         for t in range(tile.taps):
-            vector = lanes.load(b.add(filters[t], at_computed), compute_code(code)) if has_vector else None
+            vector = lanes.load(b.add(vectors[t], at_computed), compute_code(code)) if has_vector else None
             for item in range(items):
-                slot = tile.slot(item, t)
-                if slot not in loaded:
-                    loaded[slot] = lanes.load(b.add(bases[slot], at), code)
-                place = b.add(scalars, constant((item * tile.taps + t) * computed))
-                scalar = lanes.broadcast(place) if has_scalar else None
-                weight = lanes.combine(scalar, vector, combine)
-                totals[item] = lanes.multiply_add(weight, loaded[slot], totals[item])
+                x = loads[tile.slot(item, t)]
+                scalar = lanes.broadcast(filters.scalar(b, item, t, computed)) if has_scalar else None
+                totals[item] = lanes.multiply_add(lanes.combine(scalar, vector, combine), x, totals[item])
         for item, total in enumerate(totals):
             lanes.store(total, b.add(places[item], at), code)
         return []
@@ -163,6 +199,14 @@ def weighted_sum_tile(
 @emits
 def filter_gradients_tile(
     b: Any,
+    grad_outputs: Any,
+    sources: Any,
+    offset: Any,
+    filters: Filters,
+    grads: Filters,
+    ahead: Ahead,
+    count: Any,
+    *,
     code: int,
     combine: int,
     has_scalar: int,
@@ -173,25 +217,15 @@ def filter_gradients_tile(
     k: int,
     items: int,
     step: int,
-    grad_outputs: Any,
-    sources: Any,
-    scalars: Any,
-    scalar_pitch: Any,
-    vectors: Any,
-    vector_pitch: Any,
-    offset: Any,
-    grad_scalars: Any,
-    grad_vectors: Any,
-    grad_pitch: Any,
-    grad_ahead: Any,
-    source_ahead: Any,
-    count: Any,
 ) -> None:
-    """grad_scalars[t] += sum over lanes, grad_vectors[t][lane] += , of grad_output[lane] * sources[t][lane] (* filter).
+    """Adds the gradients of one kernel row of k taps to those in `grads`.
 
-    For one kernel row of k taps, so that the sums stay in registers, and a table of each item's grad_output.
-    grad_scalars lies as the scalars do, `scalar_pitch` bytes from one item to the next; the sums are added to it.
-    `prefetches`, grad_ahead and source_ahead are as in `weighted_sum_tile`.
+    That of scalar t is the sum over lanes, that of vector t the lanes, of grad_output[lane] * sources[t][lane], times the
+    other filter where there are both. One row at a time, so that the sums stay in registers.
+
+    Args:
+        grad_outputs: table of the items' output gradients.
+        sources, offset: as in `weighted_sum_tile`, of one row.
     """
     size, computed = BYTES[code], BYTES[compute_code(code)]
     both = combine == MUL and has_scalar and has_vector
@@ -199,47 +233,33 @@ def filter_gradients_tile(
     bases = [b.add(entry(b, sources, slot), offset) for slot in range(tile.slots)]
     grad_bases = [entry(b, grad_outputs, item) for item in range(items)]
 
-    def scalar_at(table: Any, item: int, t: int) -> Any:
-        return b.add(b.add(table, b.mul(scalar_pitch, constant(item))), constant(t * computed))
-
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
-        (index,) = indices
-        at, at_computed = scaled(b, index, size), scaled(b, index, computed)
-        sums = list(carried)
-        loaded: dict[int, Any] = {}
-        grads = [lanes.load(b.add(grad_bases[item], at), code) for item in range(items)]
+        at, at_computed = scaled(b, indices[0], size), scaled(b, indices[0], computed)
+        outputs = [lanes.load(b.add(base, at), code) for base in grad_bases]
         if prefetches:
             for base in grad_bases:
-                prefetch(b, b.add(b.add(base, at), grad_ahead), False)
+                prefetch(b, b.add(b.add(base, at), ahead.output), False)
             for slot in tile.middle_of_last_row():
-                prefetch(b, b.add(b.add(bases[slot], at), source_ahead), False)
-        for t in range(tile.taps):
-            if needs_vector:
-                place = b.add(b.add(grad_vectors, b.mul(grad_pitch, constant(t))), at_computed)
-                total = lanes.load(place, compute_code(code))
-            if needs_scalar and both:
-                vector_place = b.add(b.add(vectors, b.mul(vector_pitch, constant(t))), at_computed)
-                vector = lanes.load(vector_place, compute_code(code))
+                prefetch(b, b.add(b.add(bases[slot], at), ahead.source), False)
+        loads = _Loads(lambda slot: lanes.load(b.add(bases[slot], at), code))
+        sums = list(carried)
+        for t in range(k):
+            place, weights = b.add(grads.vector(b, t), at_computed), b.add(filters.vector(b, t), at_computed)
+            total = lanes.load(place, compute_code(code)) if needs_vector else None
+            vector = lanes.load(weights, compute_code(code)) if needs_scalar and both else None
             for item in range(items):
-                slot = tile.slot(item, t)
-                if slot not in loaded:
-                    loaded[slot] = lanes.load(b.add(bases[slot], at), code)
-                product = lanes.multiply(grads[item], loaded[slot])
-                if needs_vector and both:
-                    total = lanes.multiply_add(product, lanes.broadcast(scalar_at(scalars, item, t)), total)
-                elif needs_vector:
-                    total = lanes.add(total, product)
-                own = item * tile.taps + t
-                if needs_scalar and both:
-                    sums[own] = lanes.multiply_add(product, vector, sums[own])
-                elif needs_scalar:
-                    sums[own] = lanes.add(sums[own], product)
+                product = lanes.multiply(outputs[item], loads[tile.slot(item, t)])
+                if needs_vector:
+                    scalar = lanes.broadcast(filters.scalar(b, item, t, computed)) if both else None
+                    total = lanes.add_weighted(product, scalar, total)
+                if needs_scalar:
+                    sums[item * k + t] = lanes.add_weighted(product, vector, sums[item * k + t])
             if needs_vector:
                 lanes.store(total, place, compute_code(code))
         return sums
 
     lanes = Lanes(b, code, VECTOR_BYTES // computed)
-    sums = lane_loops(b, code, count, 1, [lanes.zero()] * (items * tile.taps) if needs_scalar else [], body)
-    for own, total in enumerate(sums):
-        place = b.inttoptr(scalar_at(grad_scalars, *divmod(own, tile.taps)), lanes.element.as_pointer())
+    sums = lane_loops(b, code, count, 1, [lanes.zero()] * (items * k) if needs_scalar else [], body)
+    for number, total in enumerate(sums):
+        place = b.inttoptr(grads.scalar(b, *divmod(number, k), computed), lanes.element.as_pointer())
         b.store(b.fadd(b.load(place), lanes.horizontal_sum(total)), place)

@@ -15,13 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddfnet.ops import filter_norm
+from ddfnet.ops import cpu, filter_norm
 from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
-from ddfnet.ops.cpu.plan import Plan
-from ddfnet.ops.cpu.sources import source_version
-from ddfnet.ops.ddf.cpu.backend import KERNEL_SOURCES
+from ddfnet.ops.cpu.plan import Plan, scratch_offsets
 from ddfnet.ops.ddf.geometry import memory_format_of
 from ddfnet.ops.filters.outputs import Options, Outputs, outputs
 
@@ -94,19 +92,15 @@ def _plan(
     """And the scale of each tap of a spatial filter."""
     from ddfnet.ops.filters.cpu.kernels import SAMPLES, FilterCall
 
-    batch, channels, height, width = shape
+    batch, channels = shape[:2]
     element = dtype.itemsize
     computed = torch.promote_types(dtype, torch.float32)
     size = computed.itemsize
-    rows, columns = -(-height // o.stride), -(-width // o.stride)
-    filters = o.heads * o.taps
-    group = o.taps if o.kernel_size == 3 else o.kernel_size
-    block = min(rows, max(1, rows * batch // _ITEMS))
-    if planar:
-        block = min(block, max(1, _RUN // columns))
-    blocks = -(-rows // block)
-    channel_blocks = -(-channels // _CHANNELS)
+    fields = _sizes(shape, planar, o)
+    rows, columns, block, filters = fields["rows"], fields["columns"], fields["block"], o.heads * o.taps
     raw_pitch = -(-(block if planar else 1) * columns * size // 64) * 64
+    partial_bytes = -(-channels * size // 64) * 64 if squeezed else 0
+    spatial_steps = (rows * columns, columns, 1) if planar else (1, columns * filters, filters)
     sections = {
         "raw": max(filters * raw_pitch if has_spatial else 0, _CHANNELS * o.taps * SAMPLES * size),
         "stds": max(raw_pitch, _CHANNELS * SAMPLES * size),
@@ -116,35 +110,18 @@ def _plan(
         "pooled": SAMPLES * channels * size,
         "hidden": SAMPLES * squeezed * size,
     }
-    partial_bytes = -(-channels * size // 64) * 64 if squeezed else 0
-    spatial_steps = (rows * columns, columns, 1) if planar else (1, columns * filters, filters)
-    fields = {
-        **dict(zip(("batch", "channels", "height", "width"), shape, strict=True)),
-        "rows": rows,
-        "columns": columns,
-        "heads": o.heads,
-        "taps": o.taps,
-        "stride": o.stride,
+    fields |= {
         "squeezed": squeezed,
-        "block": block,
-        "blocks": blocks,
-        "items": batch * blocks,
-        "channel_block": _CHANNELS,
-        "channel_blocks": channel_blocks,
-        "channel_items": -(-batch // SAMPLES) * channel_blocks,
+        "channel_items": -(-batch // SAMPLES) * fields["channel_blocks"],
         **{f"x_{axis}": step * element for axis, step in zip("bchw", strides, strict=True)},
         "spatial_b": rows * columns * filters * element,
         **{f"spatial_{axis}": step * element for axis, step in zip("thw", spatial_steps, strict=True)},
         "partial_bytes": partial_bytes,
         "raw_pitch": raw_pitch,
+        **scratch_offsets(sections),
     }
-    scratch = 0
-    for section, length in sections.items():
-        fields[section] = scratch
-        scratch += -(-length // 64) * 64
-    fields["scratch_bytes"] = scratch
-    code = DTYPE_CODES[dtype]
-    index = FilterCall._fields.index
+    code, index = DTYPE_CODES[dtype], FilterCall._fields.index
+    group = o.taps if o.kernel_size == 3 else o.kernel_size
     kernel = _kernel("spatial", code, group, has_spatial, bool(squeezed), planar, o.stride == 1)
     plan = Plan(
         kernels=(kernel, _kernel("channel", code, group)) if squeezed else (kernel,),
@@ -153,17 +130,45 @@ def _plan(
         counters=tuple(map(index, _COUNTERS)),
         partial=index("partial"),
         scratch=index("scratch"),
-        partial_bytes=batch * blocks * partial_bytes,
-        scratch_bytes=scratch,
+        partial_bytes=fields["items"] * partial_bytes,
+        scratch_bytes=fields["scratch_bytes"],
         serial=batch * channels * rows * columns * filters < _SERIAL_BELOW,
     )
     return plan, torch.full((o.taps,), o.spatial_scale, dtype=computed, device="cpu")
 
 
+def _sizes(shape: tuple[int, int, int, int], planar: bool, o: Options) -> dict[str, int]:
+    """The fields of a `FilterCall` that follow from the shape of x and the options."""
+    batch, channels, height, width = shape
+    rows, columns = -(-height // o.stride), -(-width // o.stride)
+    block = min(rows, max(1, rows * batch // _ITEMS))
+    if planar:
+        block = min(block, max(1, _RUN // columns))
+    blocks = -(-rows // block)
+    return {
+        "batch": batch,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "rows": rows,
+        "columns": columns,
+        "heads": o.heads,
+        "taps": o.taps,
+        "stride": o.stride,
+        "block": block,
+        "blocks": blocks,
+        "items": batch * blocks,
+        "channel_block": _CHANNELS,
+        "channel_blocks": -(-channels // _CHANNELS),
+    }
+
+
 @cache
 def _kernel(name: str, *options: int) -> Any:
+    """The compiled kernel, called with the address of a `FilterCall`; `options` are the fields of an `Options`."""
+    from ddfnet.ops.cpu.compiling import compile_kernel
     from ddfnet.ops.filters.cpu import kernels
 
-    version = source_version(Path(__file__).parent, Path(filter_norm.__file__), *KERNEL_SOURCES)
-    compiled = getattr(kernels, f"make_{name}")(*options, version)
+    sources = (Path(__file__).parent, Path(filter_norm.__file__), Path(cpu.__file__).parent)
+    compiled = compile_kernel(getattr(kernels, f"make_{name}"), options, kernels.FilterCall, sources)
     return threads.Kernel(compiled, compiled.address)

@@ -10,10 +10,8 @@ samples, lane by lane: a work item is a block of channels of them.
 
 from typing import Any, NamedTuple
 
-from numba import njit
-
-from ddfnet.ops.cpu.compiling import carray, compile_kernel
-from ddfnet.ops.cpu.intrinsics import add_lanes, copy_rows, fill_zero, read, take_next, transpose, write
+from ddfnet.ops.cpu.compiling import carray, inlined
+from ddfnet.ops.cpu.intrinsics import Rows, add_lanes, copy_rows, fill_zero, read, take_next, transpose, write
 from ddfnet.ops.cpu.vectors import compute_code, element_size
 from ddfnet.ops.filters.cpu.loops import (
     dot_taps,
@@ -89,10 +87,52 @@ class FilterCall(NamedTuple):
     channel_items_begun: int
 
 
-@njit(inline="always")
-def _pool(code, computed, size, planar, p, x, first, last, sums):
-    """Adds up rows `first` to `last` of a sample, a number a channel."""
-    if planar:
+class Options(NamedTuple):
+    """What is known when a kernel is compiled."""
+
+    code: int  # of the elements
+    group: int  # taps that are predicted together, a divisor of K
+    has_spatial: int = 0
+    pools: int = 0  # the sums are asked for
+    planar: int = 0  # x is NCHW, its pixels side by side; else channels_last
+    plain: int = 0  # the stride is 1, so each pixel has a filter
+
+    @property
+    def computed(self) -> int:
+        """The element code of sums."""
+        return compute_code(self.code)
+
+    @property
+    def element(self) -> int:
+        """Bytes of an element."""
+        return element_size(self.code)
+
+    @property
+    def size(self) -> int:
+        """Bytes of a sum."""
+        return element_size(self.computed)
+
+    @property
+    def fused(self) -> bool:
+        """Whether pixels are added up while their filters are predicted."""
+        return bool(self.has_spatial and self.pools and self.plain and not self.planar)
+
+
+class Work(NamedTuple):
+    """A work item: rows `first` to `last` of filters of a sample, and where the sums of its channels go."""
+
+    sample: Any
+    first: Any
+    last: Any
+    sums: Any
+
+
+def _make_pool(o: Options) -> Any:
+    """Adds up rows of x, a number a channel."""
+    code, computed, size = o.code, o.computed, o.size
+
+    @inlined
+    def pool_planar(p, x, first, last, sums):
         for c in range(p.channels):
             start = x + c * p.x_c + first * p.x_h
             if p.x_h == p.width * p.x_w:
@@ -100,128 +140,230 @@ def _pool(code, computed, size, planar, p, x, first, last, sums):
             else:
                 total = sum_rows(code, start, p.x_h, last - first, p.width)
             write(computed, sums + c * size, total)
-    else:
+
+    @inlined
+    def pool(p, x, first, last, sums):
         fill_zero(sums, p.channels * size)
         for i in range(first, last):
             pool_rows(code, x + i * p.x_h, p.x_w, p.width, sums, p.channels)
 
+    return pool_planar if o.planar else pool
 
-@njit(inline="always")
-def _predict_planar(code, group, element, size, plain, p, x, row, rows, staging, raw):
+
+def _make_predict_planar(o: Options) -> Any:
     """Raw spatial filters of `rows` rows of pixels, whose runs in x are side by side where that are several."""
-    source, pitch, columns = x + row * p.stride * p.x_h, p.x_c, rows * p.columns
-    weight_pitch = p.channels * size
-    if not plain:
+    code, group, element, size, plain = o.code, o.group, o.element, o.size, o.plain
+    sum_group = sum_taps(code=code, taps=group, relu=0)
+
+    @inlined
+    def take_pixels(p, source, rows, staging):
+        """Copies the pixels that have a filter, (C, rows, columns)."""
         for c in range(p.channels):
             for i in range(rows):
-                place = staging + (c * columns + i * p.columns) * element
+                place = staging + (c * rows + i) * p.columns * element
                 take_every(code, source + c * p.x_c + i * p.stride * p.x_h, p.stride * p.x_w, place, p.columns)
-        source, pitch = staging, columns * element
-    for t in range(0, p.heads * p.taps, group):
-        sum_taps(
-            code, group, False, source, pitch, p.channels, p.weight + t * weight_pitch, weight_pitch, p.bias + t * size, 1,
-            raw + t * p.raw_pitch, p.raw_pitch, columns,
-        )  # fmt: skip
+
+    @inlined
+    def predict(p, scratch, x, row, rows):
+        source, pitch, columns = x + row * p.stride * p.x_h, p.x_c, rows * p.columns
+        weight_pitch, raw = p.channels * size, scratch + p.raw
+        if not plain:
+            take_pixels(p, source, rows, scratch + p.staging)
+            source, pitch = scratch + p.staging, columns * element
+        for t in range(0, p.heads * p.taps, group):
+            weights, out = Rows(p.weight + t * weight_pitch, weight_pitch), Rows(raw + t * p.raw_pitch, p.raw_pitch)
+            sum_group(Rows(source, pitch), p.channels, weights, p.bias + t * size, 1, out, columns)
+
+    return predict
 
 
-def make_spatial(code: int, group: int, has_spatial: bool, pools: bool, planar: bool, plain: bool, source: int) -> Any:
-    """Spatial filters, and the sums over each work item's pixels.
+def _make_predict(o: Options) -> Any:
+    """Raw spatial filters of one row of pixels; fused, also the sums of its pixels, added to `sums`."""
+    computed, group, size, fused = o.computed, o.group, o.size, o.fused
+    dot_first, dot_next = (dot_taps(code=o.code, taps=group, pools=pools) for pools in (int(fused), 0))
 
-    Args:
-        group: taps that are predicted together, a divisor of K.
-        pools: the sums are asked for.
-        planar: x is NCHW, its pixels side by side; else channels_last.
-        plain: the stride is 1, so each pixel has a filter.
-        source: names the kernels' source code in numba's cache.
-    """
-    computed, element = compute_code(code), element_size(code)
-    size = element_size(computed)
-    fused = has_spatial and pools and plain and not planar
+    @inlined
+    def predict_pixel(p, pixel, out, row_sums):
+        weight_pitch, pitch = p.channels * size, p.raw_pitch
+        dot_first(pixel, Rows(p.weight, weight_pitch), p.bias, Rows(out, pitch), row_sums, p.channels)
+        for t in range(group, p.heads * p.taps, group):
+            weights, place = Rows(p.weight + t * weight_pitch, weight_pitch), Rows(out + t * pitch, pitch)
+            dot_next(pixel, weights, p.bias + t * size, place, row_sums, p.channels)
+
+    @inlined
+    def predict(p, scratch, x, row, sums):
+        row_sums = scratch + p.sums  # of a row of pixels: the fewer numbers a sum has, the less it loses
+        if fused:
+            fill_zero(row_sums, p.channels * size)
+        for column in range(p.columns):
+            pixel = x + row * p.stride * p.x_h + column * p.stride * p.x_w
+            predict_pixel(p, pixel, scratch + p.raw + column * size, row_sums)
+        if fused:
+            add_lanes(computed, row_sums, sums, p.channels)
+
+    return predict
+
+
+def _make_normalise_rows(o: Options) -> Any:
+    """Normalises the raw filters of `count` pixels from row `row` on (Eq. 3) and writes filters and deviations."""
+    code, computed, size, planar = o.code, o.computed, o.size, o.planar
+    normalise = normalise_taps(code=computed)
+
+    @inlined
+    def normalise_rows(p, scratch, b, row, count):
+        raw, stds, pitch, filters = scratch + p.raw, scratch + p.stds, p.raw_pitch, p.heads * p.taps
+        for head in range(p.heads):
+            own = raw + head * p.taps * pitch
+            normalise(p.taps, Rows(own, pitch), p.scale, own, stds, count)
+            place = (((b * p.heads + head) * p.rows) + row) * p.columns * size
+            copy_rows(computed, computed, Rows(stds, 0), Rows(p.spatial_std + place, 0), 1, count)
+        out = p.spatial + b * p.spatial_b + row * p.spatial_h
+        if planar:
+            copy_rows(computed, code, Rows(raw, pitch), Rows(out, p.spatial_t), filters, count)
+        else:
+            transpose(computed, code, Rows(raw, pitch), Rows(out, p.spatial_w), filters, count)
+
+    return normalise_rows
+
+
+def _make_predict_rows(o: Options) -> Any:
+    """The spatial filters of a work item."""
+    plain, normalise_rows = o.plain, _make_normalise_rows(o)
+    predict, predict_planar = _make_predict(o), _make_predict_planar(o)
+
+    @inlined
+    def predict_rows_planar(p, scratch, x, work):
+        run = work.last - work.first if not plain or p.x_h == p.width * p.x_w else 1
+        for row in range(work.first, work.last, run):
+            predict_planar(p, scratch, x, row, run)
+            normalise_rows(p, scratch, work.sample, row, run * p.columns)
+
+    @inlined
+    def predict_rows(p, scratch, x, work):
+        for row in range(work.first, work.last):
+            predict(p, scratch, x, row, work.sums)
+            normalise_rows(p, scratch, work.sample, row, p.columns)
+
+    return predict_rows_planar if o.planar else predict_rows
+
+
+def make_spatial(*options: int) -> Any:
+    """Spatial filters, and the sums over each work item's pixels; `options` are those of `Options`."""
+    o = Options(*options)
+    size, fused, pools, has_spatial = o.size, o.fused, o.pools, o.has_spatial
+    pool, predict_rows = _make_pool(o), _make_predict_rows(o)
 
     def spatial(call):
-        _ = source
         p = carray(call, 1)[0]
         scratch = p.scratch + take_next(p.threads_begun) * p.scratch_bytes
-        raw, stds, staging = scratch + p.raw, scratch + p.stds, scratch + p.staging
-        row_sums = scratch + p.sums  # of a row of pixels: the fewer numbers a sum has, the less it loses
-        channels, pitch, filters = p.channels, p.raw_pitch, p.heads * p.taps
-        weight_pitch = channels * size
         for _ in range(p.items):
             item = take_next(p.items_begun)
             if item >= p.items:
                 break
-            b = item // p.blocks
-            first = item % p.blocks * p.block
-            last = min(first + p.block, p.rows)
-            sums = p.partial + item * p.partial_bytes
+            b, first = item // p.blocks, item % p.blocks * p.block
+            work = Work(b, first, min(first + p.block, p.rows), p.partial + item * p.partial_bytes)
             x = p.x + b * p.x_b
             if fused:
-                fill_zero(sums, channels * size)
+                fill_zero(work.sums, p.channels * size)
             elif pools:
-                _pool(code, computed, size, planar, p, x, first * p.stride, min(last * p.stride, p.height), sums)
+                pool(p, x, first * p.stride, min(work.last * p.stride, p.height), work.sums)
             if has_spatial:
-                run = last - first if planar and (not plain or p.x_h == p.width * p.x_w) else 1
-                for row in range(first, last, run):
-                    if planar:
-                        _predict_planar(code, group, element, size, plain, p, x, row, run, staging, raw)
-                    else:
-                        if fused:
-                            fill_zero(row_sums, channels * size)
-                        for column in range(p.columns):
-                            pixel = x + row * p.stride * p.x_h + column * p.stride * p.x_w
-                            own = raw + column * size
-                            dot_taps(
-                                code,
-                                group,
-                                fused,
-                                pixel,
-                                p.weight,
-                                weight_pitch,
-                                p.bias,
-                                own,
-                                pitch,
-                                row_sums,
-                                channels,
-                            )
-                            for t in range(group, filters, group):
-                                dot_taps(
-                                    code, group, False, pixel, p.weight + t * weight_pitch, weight_pitch,
-                                    p.bias + t * size, own + t * pitch, pitch, row_sums, channels,
-                                )  # fmt: skip
-                        if fused:
-                            add_lanes(computed, row_sums, sums, channels)
-                    count = run * p.columns
-                    for head in range(p.heads):
-                        own = raw + head * p.taps * pitch
-                        normalise_taps(computed, p.taps, own, pitch, p.scale, own, stds, count)
-                        place = (((b * p.heads + head) * p.rows) + row) * p.columns * size
-                        copy_rows(computed, computed, stds, 0, p.spatial_std + place, 0, 1, count)
-                    out = p.spatial + b * p.spatial_b + row * p.spatial_h
-                    if planar:
-                        copy_rows(computed, code, raw, pitch, out, p.spatial_t, filters, count)
-                    else:
-                        transpose(computed, code, raw, pitch, out, p.spatial_w, filters, count)
+                predict_rows(p, scratch, x, work)
 
-    return compile_kernel(spatial, FilterCall)
+    return spatial
 
 
-def make_channel(code: int, group: int, source: int) -> Any:
-    """Channel filters, from the sums that `make_spatial` leaves.
-
-    Args:
-        group, source: as in `make_spatial`.
-    """
-    computed, element = compute_code(code), element_size(code)
-    size = element_size(computed)
+def _make_squeeze(o: Options) -> Any:
+    """The hidden units of a few samples, (S, samples), from the sums of their work items."""
+    computed, size = o.computed, o.size
     pitch = SAMPLES * size
+    squeeze_some, squeeze_one = (sum_taps(code=computed, taps=taps, relu=1) for taps in (SQUEEZED, 1))
+
+    @inlined
+    def add_up(p, sums, first, samples):
+        for sample in range(samples):
+            own = sums + sample * p.channels * size
+            fill_zero(own, p.channels * size)
+            for block in range(p.blocks):
+                part = p.partial + ((first + sample) * p.blocks + block) * p.partial_bytes
+                add_lanes(computed, part, own, p.channels)
+
+    @inlined
+    def squeeze(p, scratch, first, samples):
+        sums, pooled, hidden, channels = scratch + p.sums, scratch + p.pooled, scratch + p.hidden, p.channels
+        add_up(p, sums, first, samples)
+        transpose(computed, computed, Rows(sums, channels * size), Rows(pooled, pitch), samples, channels)
+        source, pixels, weight_pitch = Rows(pooled, pitch), p.height * p.width, channels * size
+        whole = p.squeezed // SQUEEZED * SQUEEZED
+        for s in range(0, whole, SQUEEZED):
+            weights, out = Rows(p.squeeze_weight + s * weight_pitch, weight_pitch), Rows(hidden + s * pitch, pitch)
+            squeeze_some(source, channels, weights, p.squeeze_bias + s * size, pixels, out, samples)
+        for s in range(whole, p.squeezed):
+            weights, out = Rows(p.squeeze_weight + s * weight_pitch, weight_pitch), Rows(hidden + s * pitch, pitch)
+            squeeze_one(source, channels, weights, p.squeeze_bias + s * size, pixels, out, samples)
+
+    return squeeze
+
+
+def _make_keep(o: Options) -> Any:
+    """Writes what the backward pass needs of a few samples: their averages and hidden units."""
+    code, computed, element, size = o.code, o.computed, o.element, o.size
+
+    @inlined
+    def keep(p, scratch, first, samples):
+        sums, channels, squeezed, pixels = scratch + p.sums, p.channels, p.squeezed, p.height * p.width
+        for sample in range(samples):
+            for c in range(channels):
+                mean = read(computed, sums + (sample * channels + c) * size) / pixels
+                write(code, p.pooled_out + ((first + sample) * channels + c) * element, mean)
+        out = Rows(p.hidden_out + first * squeezed * element, squeezed * element)
+        transpose(computed, code, Rows(scratch + p.hidden, SAMPLES * size), out, squeezed, samples)
+
+    return keep
+
+
+def _make_excite(o: Options) -> Any:
+    """The channel filters of `count` channels from `begin` on, of a few samples."""
+    code, computed, group, element, size = o.code, o.computed, o.group, o.element, o.size
+    pitch = SAMPLES * size
+    sum_group, normalise = sum_taps(code=computed, taps=group, relu=0), normalise_taps(code=computed)
+
+    @inlined
+    def predict(p, scratch, begin, c, samples):
+        hidden, raw, squeezed, taps = scratch + p.hidden, scratch + p.raw, p.squeezed, p.taps
+        for t in range(c * taps, (c + 1) * taps, group):
+            row = begin * taps + t
+            weights = Rows(p.channel_weight + row * squeezed * size, squeezed * size)
+            out = Rows(raw + t * pitch, pitch)
+            sum_group(Rows(hidden, pitch), squeezed, weights, p.channel_bias + row * size, 1, out, samples)
+        own, scales = c * taps * pitch, p.channel_scale + (begin + c) * taps * size
+        stds = scratch + p.stds + c * pitch
+        normalise(taps, Rows(raw + own, pitch), scales, scratch + p.filters + own, stds, samples)
+
+    @inlined
+    def excite(p, scratch, first, samples, begin, count):
+        for c in range(count):
+            predict(p, scratch, begin, c, samples)
+        taps, channels = p.taps, p.channels
+        place, step, rows = first * channels + begin, channels * taps, count * taps
+        filters = Rows(p.channel + place * taps * element, step * element)
+        unit = Rows(p.channel_unit + place * taps * size, step * size)
+        stds = Rows(p.channel_std + place * size, channels * size)
+        transpose(computed, code, Rows(scratch + p.filters, pitch), filters, rows, samples)
+        transpose(computed, computed, Rows(scratch + p.raw, pitch), unit, rows, samples)
+        transpose(computed, computed, Rows(scratch + p.stds, pitch), stds, count, samples)
+
+    return excite
+
+
+def make_channel(*options: int) -> Any:
+    """Channel filters, from the sums that `make_spatial` leaves; `options` are those of `Options`."""
+    o = Options(*options)
+    squeeze, keep, excite = _make_squeeze(o), _make_keep(o), _make_excite(o)
 
     def channel(call):
-        _ = source
         p = carray(call, 1)[0]
         scratch = p.scratch + take_next(p.channel_threads_begun) * p.scratch_bytes
-        sums, pooled, hidden, raw = scratch + p.sums, scratch + p.pooled, scratch + p.hidden, scratch + p.raw
-        stds, filters = scratch + p.stds, scratch + p.filters
-        channels, taps, squeezed = p.channels, p.taps, p.squeezed
         staged = -1
         samples = 0
         for _ in range(p.channel_items):
@@ -232,49 +374,10 @@ def make_channel(code: int, group: int, source: int) -> Any:
             if first != staged:
                 staged = first
                 samples = min(SAMPLES, p.batch - first)
-                for sample in range(samples):
-                    own = sums + sample * channels * size
-                    fill_zero(own, channels * size)
-                    for block in range(p.blocks):
-                        part = p.partial + ((first + sample) * p.blocks + block) * p.partial_bytes
-                        add_lanes(computed, part, own, channels)
-                transpose(computed, computed, sums, channels * size, pooled, pitch, samples, channels)
-                pixels = p.height * p.width
-                whole = squeezed // SQUEEZED * SQUEEZED
-                for s in range(0, whole, SQUEEZED):
-                    sum_taps(
-                        computed, SQUEEZED, True, pooled, pitch, channels, p.squeeze_weight + s * channels * size,
-                        channels * size, p.squeeze_bias + s * size, pixels, hidden + s * pitch, pitch, samples,
-                    )  # fmt: skip
-                for s in range(whole, squeezed):
-                    sum_taps(
-                        computed, 1, True, pooled, pitch, channels, p.squeeze_weight + s * channels * size,
-                        channels * size, p.squeeze_bias + s * size, pixels, hidden + s * pitch, pitch, samples,
-                    )  # fmt: skip
+                squeeze(p, scratch, first, samples)
                 if item % p.channel_blocks == 0:  # what one thread of those that stage these samples keeps
-                    for sample in range(samples):
-                        for c in range(channels):
-                            mean = read(computed, sums + (sample * channels + c) * size) / pixels
-                            write(code, p.pooled_out + ((first + sample) * channels + c) * element, mean)
-                    out = p.hidden_out + first * squeezed * element
-                    transpose(computed, code, hidden, pitch, out, squeezed * element, squeezed, samples)
+                    keep(p, scratch, first, samples)
             begin = item % p.channel_blocks * p.channel_block
-            count = min(p.channel_block, channels - begin)
-            for c in range(count):
-                for t in range(c * taps, (c + 1) * taps, group):
-                    row = begin * taps + t
-                    sum_taps(
-                        computed, group, False, hidden, pitch, squeezed, p.channel_weight + row * squeezed * size,
-                        squeezed * size, p.channel_bias + row * size, 1, raw + t * pitch, pitch, samples,
-                    )  # fmt: skip
-                own = c * taps * pitch
-                scales = p.channel_scale + (begin + c) * taps * size
-                normalise_taps(computed, taps, raw + own, pitch, scales, filters + own, stds + c * pitch, samples)
-            place, step = first * channels + begin, channels * taps
-            out = p.channel + place * taps * element
-            transpose(computed, code, filters, pitch, out, step * element, count * taps, samples)
-            out = p.channel_unit + place * taps * size
-            transpose(computed, computed, raw, pitch, out, step * size, count * taps, samples)
-            transpose(computed, computed, stds, pitch, p.channel_std + place * size, channels * size, count, samples)
+            excite(p, scratch, first, samples, begin, min(p.channel_block, p.channels - begin))
 
-    return compile_kernel(channel, FilterCall)
+    return channel

@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from ddfnet.ops.cpu.intrinsics import constant, emits, scaled
+from ddfnet.ops.cpu.intrinsics import Rows, constant, emits, scaled
 from ddfnet.ops.cpu.vectors import BYTES, FLOAT64, VECTOR_BYTES, Lanes, Loop, compute_code, lane_loops, load
 from ddfnet.ops.filter_norm import EPS
 
@@ -18,24 +18,23 @@ _TINY = {True: 2.2250738585072014e-308, False: 1.1754943508222875e-38}  # by whe
 @emits
 def dot_taps(
     b: Any,
+    source: Any,
+    weights: Rows,
+    biases: Any,
+    out: Rows,
+    sums: Any,
+    count: Any,
+    *,
     code: int,
     taps: int,
     pools: int,
-    source: Any,
-    weights: Any,
-    weight_pitch: Any,
-    biases: Any,
-    out: Any,
-    out_pitch: Any,
-    sums: Any,
-    count: Any,
 ) -> None:
     """out[t] = biases[t] + sum over lanes of weights[t][lane] * source[lane]; with `pools`, sums[lane] += source[lane].
 
-    Weights, biases, sums and out are of the computing type; pitches are the bytes from one tap to the next.
+    Weights, biases, sums and out are of the computing type; weights and out have a row for each tap.
     """
     size, computed = BYTES[code], BYTES[compute_code(code)]
-    rows = [b.add(weights, b.mul(weight_pitch, constant(t))) for t in range(taps)]
+    rows = [b.add(weights.address, b.mul(weights.pitch, constant(t))) for t in range(taps)]
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         x = lanes.load(b.add(source, scaled(b, indices[0], size)), code)
@@ -52,7 +51,7 @@ def dot_taps(
     totals = lane_loops(b, code, count, 1, [lanes.zero()] * taps, body)
     for t, total in enumerate(totals):
         bias = load(b, b.add(biases, constant(t * computed)), lanes.element)
-        place = b.add(out, b.mul(out_pitch, constant(t)))
+        place = b.add(out.address, b.mul(out.pitch, constant(t)))
         b.store(b.fadd(bias, lanes.horizontal_sum(total)), b.inttoptr(place, lanes.element.as_pointer()))
 
 
@@ -108,19 +107,17 @@ def take_every(b: Any, code: int, source: Any, step: Any, out: Any, count: Any) 
 @emits
 def sum_taps(
     b: Any,
+    source: Rows,
+    depth: Any,
+    weights: Rows,
+    biases: Any,
+    divisor: Any,
+    out: Rows,
+    count: Any,
+    *,
     code: int,
     taps: int,
     relu: int,
-    source: Any,
-    source_pitch: Any,
-    depth: Any,
-    weights: Any,
-    weight_pitch: Any,
-    biases: Any,
-    divisor: Any,
-    out: Any,
-    out_pitch: Any,
-    count: Any,
 ) -> None:
     """out[t][lane] = biases[t] + sum over d < `depth` of weights[t][d] * source[d][lane] / divisor; with `relu`, at least 0.
 
@@ -128,12 +125,12 @@ def sum_taps(
     """
     size, own = BYTES[code], compute_code(code)
     computed = BYTES[own]
-    rows = [b.add(weights, b.mul(weight_pitch, constant(t))) for t in range(taps)]
+    rows = [b.add(weights.address, b.mul(weights.pitch, constant(t))) for t in range(taps)]
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         at, at_source = scaled(b, indices[0], computed), scaled(b, indices[0], size)
         loop = Loop(b, constant(0), depth, 1, [lanes.zero()] * taps)
-        x = lanes.load(b.add(b.add(source, b.mul(loop.index, source_pitch)), at_source), code)
+        x = lanes.load(b.add(b.add(source.address, b.mul(loop.index, source.pitch)), at_source), code)
         step = scaled(b, loop.index, computed)
         totals = loop.close(
             [
@@ -147,7 +144,7 @@ def sum_taps(
             value = lanes.add(bias, b.fdiv(total, count_of))
             if relu:  # NaN stays
                 value = b.select(b.fcmp_ordered("<", value, lanes.zero()), lanes.zero(), value)
-            lanes.store(value, b.add(b.add(out, b.mul(out_pitch, constant(t))), at), own)
+            lanes.store(value, b.add(b.add(out.address, b.mul(out.pitch, constant(t))), at), own)
         return []
 
     lane_loops(b, code, count, 1, [], body)
@@ -155,28 +152,28 @@ def sum_taps(
 
 @emits
 def normalise_taps(
-    b: Any, code: int, taps: Any, planes: Any, pitch: Any, scales: Any, scaled_planes: Any, stds: Any, count: Any
+    b: Any, taps: Any, planes: Rows, scales: Any, scaled_planes: Any, stds: Any, count: Any, *, code: int
 ) -> None:
     """Eq. 3, as `filter_norm` has it: u = (raw - mean) / (std + eps) takes the place of raw in `planes`.
 
     Args:
-        scaled_planes: gets scales[t] * u[t]; may be `planes`.
+        scaled_planes: gets scales[t] * u[t]; may be those of `planes`.
         stds: gets the deviations, a lane a filter.
     """
     size = BYTES[code]
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
-        at = b.add(planes, scaled(b, indices[0], size))
+        at = b.add(planes.address, scaled(b, indices[0], size))
 
         def same(number: float) -> Any:
             return ir.Constant(lanes.type, [number] * lanes.lanes)
 
         count_of = lanes.all_lanes(b.sitofp(taps, lanes.element))
         loop = Loop(b, constant(0), taps, 1, [lanes.zero()])
-        (total,) = loop.close([b.fadd(loop.carried[0], lanes.load(b.add(at, b.mul(loop.index, pitch)), code))])
+        (total,) = loop.close([b.fadd(loop.carried[0], lanes.load(b.add(at, b.mul(loop.index, planes.pitch)), code))])
         mean = b.fdiv(total, count_of)
         loop = Loop(b, constant(0), taps, 1, [lanes.zero()])
-        centred = b.fsub(lanes.load(b.add(at, b.mul(loop.index, pitch)), code), mean)
+        centred = b.fsub(lanes.load(b.add(at, b.mul(loop.index, planes.pitch)), code), mean)
         (total,) = loop.close([lanes.multiply_add(centred, centred, loop.carried[0])])
         variance = b.fdiv(total, b.fsub(count_of, same(1.0)))
         least = same(_TINY[code == FLOAT64])
@@ -187,7 +184,7 @@ def normalise_taps(
         lanes.store(std, b.add(stds, scaled(b, indices[0], size)), code)
         inverse = b.fdiv(same(1.0), b.fadd(std, same(EPS)))
         loop = Loop(b, constant(0), taps, 1, [])
-        row = b.mul(loop.index, pitch)
+        row = b.mul(loop.index, planes.pitch)
         unit = b.fmul(b.fsub(lanes.load(b.add(at, row), code), mean), inverse)
         scale = lanes.broadcast(b.add(scales, scaled(b, loop.index, size)))
         lanes.store(unit, b.add(at, row), code)

@@ -1,0 +1,120 @@
+"""Kernels are compiled once, kept on disk, and compiled again where what lies there is damaged."""
+
+import ctypes
+import random
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+pytest.importorskip("numba")
+
+from numba.core import config
+
+from ddfnet.ops.cpu import compiling
+from ddfnet.ops.cpu.compiling import called, carray, compile_kernel, inlined
+from ddfnet.ops.cpu.intrinsics import Rows, emits, scaled, write_address
+
+
+class Call(NamedTuple):
+    out: int
+    number: int
+
+
+@emits
+def element_address(b: Any, rows: Rows, index: Any, *, code: int) -> int:
+    return b.add(b.add(rows.address, rows.pitch), scaled(b, index, 8 * (code + 1)))
+
+
+def make_kernel(step: int) -> Callable[..., None]:
+    address = element_address(code=0)
+
+    @inlined
+    def start_of(p):  # type: ignore[no-untyped-def]
+        return Rows(p.out, 8)
+
+    @called
+    def add(number):  # type: ignore[no-untyped-def]
+        return number + step
+
+    def kernel(call):  # type: ignore[no-untyped-def]
+        p = carray(call, 1)[0]
+        write_address(address(start_of(p), 1), add(p.number))
+
+    return kernel
+
+
+def compiled(step: int = 3) -> Any:
+    """A kernel that writes a number plus `step` into the third place of three, checked."""
+    kernel = compile_kernel(make_kernel, (step,), Call, (Path(__file__),))
+    out = array("q", [0, 0, 0])
+    call = array("q", [out.buffer_info()[0], 39])
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel.address)(call.buffer_info()[0])
+    assert out.tolist() == [0, 0, 39 + step]
+    return kernel
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_kept_on_disk_by_options(folder: Path) -> None:
+    assert [compiled(step).cache_hits for step in (3, 4, 3, 4)] == [0, 0, 1, 1]
+    assert len(list(folder.rglob("*.nbi"))) == 1
+    assert len(list(folder.rglob("*.nbc"))) == 2
+
+
+def truncated(content: bytes) -> bytes:
+    return content[:100]
+
+
+def emptied(content: bytes) -> bytes:
+    return b""
+
+
+def garbled(content: bytes) -> bytes:
+    return random.Random(0).randbytes(len(content))
+
+
+def altered_in_the_middle(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncated, emptied, garbled, altered_in_the_middle])
+@pytest.mark.parametrize("kind", ["nbc", "nbi"])
+def test_a_damaged_file_is_written_again(folder: Path, kind: str, damage: Callable[[bytes], bytes]) -> None:
+    compiled()
+    (file,) = folder.rglob(f"*.{kind}")
+    file.write_bytes(damage(file.read_bytes()))
+    hits = compiled().cache_hits
+    assert hits == 0 or kind == "nbi"  # an altered index may still say where the kernel is
+    assert compiled().cache_hits == 1
+
+
+def test_no_folder_to_write_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("no locator available")
+
+    monkeypatch.setattr(compiling, "_Cache", refused)
+    assert [compiled().cache_hits for _ in range(2)] == [0, 0]
+
+
+def test_says_so_where_compiling_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compiling, "_SECONDS", 0.01)
+    with compiling._explained("some.kernel"):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == (
+        "ddfnet: compiling the CPU kernel some.kernel (once for such calls; it is kept on disk)\n"
+    )
+    monkeypatch.setattr(compiling, "_SECONDS", 60)
+    with compiling._explained("some.kernel"):
+        pass
+    assert capsys.readouterr().err == ""
