@@ -66,7 +66,7 @@ def test_wide_offsets_fit() -> None:
     """Maps of 2^31 elements and more: offsets of 64 bits."""
     case = OpCase(1, 33, 8192, 8192)
     ((launch, tensors),) = launches_of(case, torch.bfloat16, PLANE, backward=False)
-    assert launch.constants[-1] is True
+    assert launch.numbers[-1].WIDE.value is True
     assert_fits({launch.kernel.__name__: compile_for("sm_90", launch, tensors)})
 
 

@@ -13,7 +13,8 @@ import torch
 import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import create_function_from_signature
 
 from ddfnet.bench.cases import OpCase
 from ddfnet.ops.ddf.geometry import check
@@ -26,7 +27,6 @@ TARGETS = {
     "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-_TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
 
 
 @dataclass(frozen=True)
@@ -70,22 +70,14 @@ def launches_of(
 
 def compile_for(target: str, launch: Any, tensors: tuple[Tensor | None, ...], **more: Any) -> Usage:
     """Compiles a launch as Triton's own dispatch would, addresses being multiples of 16, with `more` compiler options."""
+    backend = make_backend(TARGETS[target])
     function = launch.kernel
-    values = (*tensors, *launch.numbers, *launch.constants)
-    signature, constants, attributes = {}, {}, {}
-    for index, (parameter, value) in enumerate(zip(function.params, values, strict=True)):
-        name = parameter.name
-        if isinstance(value, Tensor):
-            signature[name], divisible = _TYPES[value.dtype], True
-        elif parameter.is_constexpr or value is None or (value == 1 and not parameter.do_not_specialize):
-            signature[name], constants[name], divisible = "constexpr", value, False
-        else:
-            signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-            divisible = value % 16 == 0 and not parameter.do_not_specialize
-        if divisible:
-            attributes[(index,)] = [["tt.divisibility", 16]]
+    options = {"num_warps": launch.warps, "enable_fp_fusion": True, "debug": False, **more}
+    bound, specialization, _ = create_function_from_signature(function.signature, function.params, backend)(
+        *launch.named(tensors), **options
+    )
+    _, signature, constants, attributes = function._pack_args(backend, options, bound, specialization, None)
     source = ASTSource(function, signature, constants, attributes)
-    options = {"num_warps": launch.warps, "enable_fp_fusion": True, **more}
     kernel = triton.compile(source, target=TARGETS[target], options=options)
     return _cuda_usage(kernel) if "cubin" in kernel.asm else _hip_usage(kernel)
 

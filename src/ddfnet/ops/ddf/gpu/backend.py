@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ddfnet.ops.ddf.geometry import Geometry
+from ddfnet.ops.ddf.gpu.records import ChannelFilter, ForwardOptions, Map, SpatialFilter
 from ddfnet.ops.ddf.gpu.tiles import Tile, backward_tile, forward_tile
 from ddfnet.ops.gpu.devices import unsupported_device
 from ddfnet.ops.gpu.launch import Launch
@@ -38,7 +39,7 @@ def ddf_forward(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor
     y = torch.empty(g.out_shape, dtype=x.dtype, device=x.device, memory_format=g.memory_format)
     if y.numel():
         tensors = (x, channel_filter, spatial_filter, y)
-        _plan_forward(g, x.dtype, *(None if t is None else t.stride() for t in tensors)).run(tensors)
+        plan_forward(g, x.dtype, *(None if t is None else t.stride() for t in tensors)).run(tensors)
     return y
 
 
@@ -85,9 +86,10 @@ class _BackwardPlan:
 
 
 @lru_cache(maxsize=1024)
-def _plan_forward(
-    g: Geometry, dtype: torch.dtype, x: Strides, channel: Strides, spatial: Strides, y: Strides
-) -> Launch:
+def plan_forward(g: Geometry, dtype: torch.dtype, *strides: Strides) -> Launch:
+    """Plan the launch for tensors x, channel_filter, spatial_filter, y with these strides, None for a missing tensor."""
+    from triton.language import constexpr
+
     from ddfnet.ops.ddf.gpu.forward import ddf_forward_kernel
 
     tile = forward_tile(g, dtype.itemsize)
@@ -95,18 +97,29 @@ def _plan_forward(
     per_head = g.channels // g.heads
     blocks, row_tiles = -(-per_head // tile.channels), -(-rows // tile.rows)
     column_tiles = -(-columns * g.scale_factor // tile.columns)
-    numbers = (
-        *(per_head, g.height, g.width, rows, columns, row_tiles, column_tiles, g.heads, blocks),
-        *(*_filled(x, 4), *_filled(channel, 5), *_filled(spatial, 5), *_filled(y, 4)),
+    options = ForwardOptions(
+        *(per_head, blocks, g.heads, columns),
+        *map(
+            constexpr,
+            (g.kernel_size, g.stride, g.dilation, g.scale_factor, g.combine == "add", _own_phases(strides[1])),
+        ),
+        *map(constexpr, (tile.rows, tile.columns, tile.channels, g.memory_format == torch.channels_last)),
+        *map(constexpr, (dtype == torch.float64, _is_wide(g, tile, *strides))),
     )
-    constants = (
-        *(g.kernel_size, g.stride, g.dilation, g.scale_factor, g.combine == "add"),
-        *(channel is not None, spatial is not None, channel is not None and len(channel) == 5),
-        *(tile.rows, tile.columns, tile.channels, g.memory_format == torch.channels_last),
-        _is_wide(g, tile, x, y, channel, spatial),
+    x, channel, spatial, y = (_filled(own, count) for own, count in zip(strides, (4, 5, 5, 4), strict=True))
+    return Launch(
+        ddf_forward_kernel,
+        (g.batch * row_tiles * g.scale_factor * column_tiles * g.heads * blocks, 1, 1),
+        lambda *tensors: (
+            (tensors[0], *x),
+            (tensors[1], *channel),
+            (tensors[2], *spatial),
+            (tensors[3], *y),
+        ),
+        (Map, ChannelFilter, SpatialFilter, Map),
+        (g.height, g.width, options),
+        tile.warps,
     )
-    programs = g.batch * row_tiles * g.scale_factor * column_tiles * g.heads * blocks
-    return Launch(ddf_forward_kernel, (programs, 1, 1), numbers, constants, tile.warps)
 
 
 @lru_cache(maxsize=1024)
@@ -151,7 +164,7 @@ def _plan_backward(g: Geometry, dtype: torch.dtype, *strides: Strides) -> _Backw
         _is_wide(g, tile, x, grad_y, channel, spatial, grad_x, grad_channel, grad_spatial),
     )
     programs = g.batch * strips * column_tiles * g.heads * (1 if along_channels else blocks)
-    launch = Launch(ddf_backward_kernel, (programs, 1, 1), numbers, constants, tile.warps)
+    launch = Launch(ddf_backward_kernel, (programs, 1, 1), _bare, numbers=(*numbers, *constants), warps=tile.warps)
     return _BackwardPlan(launch, channel_parts, spatial_parts, add_channel, add_spatial)
 
 
@@ -159,7 +172,15 @@ def _plan_sum(parts: int, count: int) -> Launch:
     """Adds up partial sums of a gradient, each laid out as the gradient is: dense, whatever its strides."""
     from ddfnet.ops.ddf.gpu.backward import ddf_sum_kernel
 
-    return Launch(ddf_sum_kernel, (-(-count // _SUM_BLOCK), 1, 1), (parts, count), (_SUM_BLOCK,), 4)
+    return Launch(ddf_sum_kernel, (-(-count // _SUM_BLOCK), 1, 1), _bare, numbers=(parts, count, _SUM_BLOCK))
+
+
+def _bare(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    return tensors
+
+
+def _own_phases(channel: Strides) -> bool:
+    return channel is not None and len(channel) == 5
 
 
 def _filled(strides: Strides, count: int) -> tuple[int, ...]:

@@ -22,7 +22,65 @@ A tap that reaches outside the image meets no x: its grad_s is not written here,
 import triton
 import triton.language as tl
 
-from ddfnet.ops.ddf.gpu.forward import added, combined, load_channel_tap, load_channel_taps, replaced
+
+@triton.jit
+def combined(channel_tap, spatial_tap, ADD: tl.constexpr, HAS_CHANNEL: tl.constexpr, HAS_SPATIAL: tl.constexpr):
+    """(*) of Eq. 2: product or sum of the two filters' taps, or the one that is there."""
+    if not HAS_CHANNEL:
+        tap = spatial_tap
+    elif not HAS_SPATIAL:
+        tap = channel_tap
+    elif ADD:
+        tap = channel_tap + spatial_tap
+    else:
+        tap = channel_tap * spatial_tap
+    return tap
+
+
+@triton.jit
+def load_channel_tap(
+    channel, channel_p, channel_u, channel_v, row_phase, column_phase, c, in_head,
+    u: tl.constexpr, v: tl.constexpr, SCALE: tl.constexpr, OWN_PHASES: tl.constexpr,
+):  # fmt: skip
+    """Tap (u, v) of a tile's channel filters: (1, CHANNELS), or (COLUMNS, CHANNELS) where columns differ in phase."""
+    # Pointers are added to, not offsets: what is constant of them goes into the load and takes no register.
+    place = channel + c + tl.cast(u, tl.int64) * channel_u + tl.cast(v, tl.int64) * channel_v
+    if not OWN_PHASES:
+        tap = tl.load(place, in_head, other=0)
+    else:
+        tap = tl.load(place + row_phase * SCALE * channel_p, in_head, other=0)
+        for phase in tl.static_range(1, SCALE):
+            other = tl.load(place + (row_phase * SCALE + phase) * channel_p, in_head, other=0)
+            tap = tl.where(column_phase == phase, other, tap)
+    return tap
+
+
+@triton.jit
+def load_channel_taps(
+    channel, channel_p, channel_u, channel_v, row_phase, column_phase, c, in_head,
+    K: tl.constexpr, SCALE: tl.constexpr, OWN_PHASES: tl.constexpr,
+):  # fmt: skip
+    """All K * K of them."""
+    taps = ()
+    for u in tl.static_range(K):
+        for v in tl.static_range(K):
+            tap = load_channel_tap(
+                channel, channel_p, channel_u, channel_v, row_phase, column_phase, c, in_head, u, v, SCALE, OWN_PHASES
+            )
+            taps = taps + (tap,)
+    return taps
+
+
+@triton.jit
+def replaced(values, index: tl.constexpr, value):
+    """The tuple with `value` in the place of `values[index]`."""
+    return values[:index] + (value,) + values[index + 1 :]
+
+
+@triton.jit
+def added(values, index: tl.constexpr, term):
+    """The tuple with `term` added to `values[index]`."""
+    return values[:index] + (values[index] + term,) + values[index + 1 :]
 
 
 @triton.constexpr_function

@@ -1,11 +1,11 @@
 """GPU kernel of Eq. 2 and of DDF-Up, forward: one source for both layouts, every stride, dilation and scale factor.
 
-A program makes a tile of the output: ROWS rows, COLUMNS neighbouring columns, CHANNELS neighbouring channels of a head. Its
-rows are written out at compile time. Each row of x that they read is loaded once for each column of the kernel and used by
-all output rows whose filters reach it: with a 3x3 filter 3 * (ROWS + 2) / ROWS loads an output, not 9. Which lanes lie
-side by side in memory follows from the strides: channels_last maps are read along channels, others along columns.
+A program computes a tile of the output: ROWS rows, COLUMNS neighbouring columns, CHANNELS neighbouring channels of a head.
+Its rows are written out at compile time. It loads each row of x that they read once for each column of the kernel, and all
+output rows whose filters reach that row use it: with a 3x3 filter 3 * (ROWS + 2) / ROWS loads an output, not 9. Strides say
+which lanes lie side by side in memory: channels_last maps are read along channels, others along columns.
 
-For DDF-Up the rows of a tile share one row phase; its columns have every column phase, each with channel filters of its own.
+For DDF-Up the rows of a tile share one row phase; its columns have every column phase, each with its own channel filter.
 """
 
 # Triton compiles these functions from their syntax; they are not Python to a type checker.
@@ -14,149 +14,120 @@ For DDF-Up the rows of a tile share one row phase; its columns have every column
 import triton
 import triton.language as tl
 
+from ddfnet.ops.ddf.gpu.records import Map, SpatialFilter, Tile
+from ddfnet.ops.ddf.gpu.taps import added, combined, load_channel_tap, of_head, split, sums_of, zeros
+
+
+@triton.constexpr_function
+def row_tap(m, r, K, STRIDE, DILATION):
+    """Return the row u of the taps by which output row r of a tile reads the m-th row of x under the tile, or None."""
+    u, rest = divmod(m - r * STRIDE, DILATION)
+    return u if rest == 0 and 0 <= u < K else None
+
+
+@triton.constexpr_function
+def is_read(m, ROWS, K, STRIDE, DILATION):
+    """Return whether any of a tile's output rows has a tap on the m-th row of x under the tile."""
+    return any(m == r * STRIDE + u * DILATION for r in range(ROWS) for u in range(K))
+
+
+@triton.jit(do_not_specialize=["height", "width"])
+def ddf_forward_kernel(x, channel, spatial, y, height, width, o):
+    """Compute one tile of y.
+
+    Args:
+        x, y: `Map` records.
+        channel, spatial: `ChannelFilter` and `SpatialFilter`.
+        height, width: those of x.
+        o: `ForwardOptions`.
+    """
+    rows, columns = tl.cdiv(height, o.STRIDE), o.columns * o.SCALE
+    block, program = split(tl.program_id(0), o.head_blocks)
+    head, program = split(program, o.heads)
+    column_tile, program = split(program, tl.cdiv(columns, o.COLUMNS))
+    row_phase, program = split(program, o.SCALE)
+    row_tile, b = split(program, tl.cdiv(rows, o.ROWS))
+    head, b = head.to(tl.int64), b.to(tl.int64)
+
+    c = block * o.CHANNELS + tl.arange(0, o.CHANNELS)[None, :]
+    q = column_tile * o.COLUMNS + tl.arange(0, o.COLUMNS)[:, None]
+    in_head, in_row = c < o.per_head, q < columns
+    if o.WIDE:
+        c, q = c.to(tl.int64), q.to(tl.int64)
+    if not o.CHANNELS_LAST:  # one column a lane: shifted by a tap, no group of columns is aligned for a wider load
+        q = tl.multiple_of(q, [1, 1])
+    tile = Tile(row_tile * o.ROWS, row_phase, q, c, in_row, in_head, rows, height, width)
+
+    first = head * o.per_head
+    x = Map(of_head(x.address, x, b, first), x.b, x.c, x.h, x.w)
+    y = Map(of_head(y.address, y, b, first), y.b, y.c, y.h, y.w)
+    channel_taps = ()
+    if channel.address is not None:
+        channel_taps = load_channel_taps(of_head(channel.address, channel, b, first), channel, tile, o)
+    if spatial.address is not None:
+        place = spatial.address + b * spatial.b + head * spatial.g
+        spatial = SpatialFilter(place, spatial.b, spatial.g, spatial.t, spatial.h, spatial.w)
+
+    totals = zeros(o.ROWS, o.COLUMNS, o.CHANNELS, sums_of(o.DOUBLE))
+    for m in tl.static_range((o.ROWS - 1) * o.STRIDE + (o.K - 1) * o.DILATION + 1):
+        if is_read(m, o.ROWS, o.K, o.STRIDE, o.DILATION):
+            totals = with_row(totals, x, channel_taps, spatial, tile, m, o)
+    for r in tl.static_range(o.ROWS):
+        place = y.address + ((tile.row + r) * o.SCALE + row_phase).to(tl.int64) * y.h + (q * y.w + c * y.c)
+        tl.store(place, totals[r].to(y.address.dtype.element_ty), has_columns(tile, r, o) & in_head)
+
 
 @triton.jit
-def combined(channel_tap, spatial_tap, ADD: tl.constexpr, HAS_CHANNEL: tl.constexpr, HAS_SPATIAL: tl.constexpr):
-    """(*) of Eq. 2: product or sum of the two filters' taps, or the one that is there."""
-    if not HAS_CHANNEL:
-        tap = spatial_tap
-    elif not HAS_SPATIAL:
-        tap = channel_tap
-    elif ADD:
-        tap = channel_tap + spatial_tap
-    else:
-        tap = channel_tap * spatial_tap
-    return tap
-
-
-@triton.jit
-def load_channel_tap(
-    channel, channel_p, channel_u, channel_v, row_phase, column_phase, c, in_head,
-    u: tl.constexpr, v: tl.constexpr, SCALE: tl.constexpr, OWN_PHASES: tl.constexpr,
-):  # fmt: skip
-    """Tap (u, v) of a tile's channel filters: (1, CHANNELS), or (COLUMNS, CHANNELS) where columns differ in phase."""
-    # Pointers are added to, not offsets: what is constant of them goes into the load and takes no register.
-    place = channel + c + tl.cast(u, tl.int64) * channel_u + tl.cast(v, tl.int64) * channel_v
-    if not OWN_PHASES:
-        tap = tl.load(place, in_head, other=0)
-    else:
-        tap = tl.load(place + row_phase * SCALE * channel_p, in_head, other=0)
-        for phase in tl.static_range(1, SCALE):
-            other = tl.load(place + (row_phase * SCALE + phase) * channel_p, in_head, other=0)
-            tap = tl.where(column_phase == phase, other, tap)
-    return tap
-
-
-@triton.jit
-def load_channel_taps(
-    channel, channel_p, channel_u, channel_v, row_phase, column_phase, c, in_head,
-    K: tl.constexpr, SCALE: tl.constexpr, OWN_PHASES: tl.constexpr,
-):  # fmt: skip
-    """All K * K of them."""
+def load_channel_taps(address, channel, tile, o):
+    """Load the K * K taps of a tile's channel filters: (1, CHANNELS), or (COLUMNS, CHANNELS) if columns differ in phase."""
     taps = ()
-    for u in tl.static_range(K):
-        for v in tl.static_range(K):
-            tap = load_channel_tap(
-                channel, channel_p, channel_u, channel_v, row_phase, column_phase, c, in_head, u, v, SCALE, OWN_PHASES
-            )
+    for u in tl.static_range(o.K):
+        for v in tl.static_range(o.K):
+            if o.OWN_PHASES:
+                first = address + tile.row_phase * o.SCALE * channel.p
+                tap = load_channel_tap(first, channel, tile, u, v)
+                for phase in tl.static_range(1, o.SCALE):
+                    other = load_channel_tap(first + phase * channel.p, channel, tile, u, v)
+                    tap = tl.where(tile.q % o.SCALE == phase, other, tap)
+            else:
+                tap = load_channel_tap(address, channel, tile, u, v)
             taps = taps + (tap,)
     return taps
 
 
 @triton.jit
-def replaced(values, index: tl.constexpr, value):
-    """The tuple with `value` in the place of `values[index]`."""
-    return values[:index] + (value,) + values[index + 1 :]
+def with_row(totals, x, channel_taps, spatial, tile, m: tl.constexpr, o):
+    """Return the totals of the tile's rows with what the m-th row of x under the tile adds to them."""
+    sums: tl.constexpr = sums_of(o.DOUBLE)
+    i = tile.row * o.STRIDE + (m - o.K // 2 * o.DILATION)
+    end = tl.where((i >= 0) & (i < tile.height), tile.width, 0)  # a row outside has no columns
+    for v in tl.static_range(o.K):
+        j = tile.q // o.SCALE * o.STRIDE + (v - o.K // 2) * o.DILATION
+        inside = (j >= 0) & (j < end) & tile.in_row & tile.in_head
+        pixels = tl.load(x.address + i.to(tl.int64) * x.h + (j * x.w + tile.c * x.c), inside, other=0).to(sums)
+        for r in tl.static_range(o.ROWS):
+            if row_tap(m, r, o.K, o.STRIDE, o.DILATION) is not None:
+                # A value that the compiler must know can't be given a name in a loop.
+                tap = load_tap(channel_taps, spatial, tile, r, row_tap(m, r, o.K, o.STRIDE, o.DILATION) * o.K + v, o)
+                totals = added(totals, r, pixels * tap)
+    return totals
 
 
 @triton.jit
-def added(values, index: tl.constexpr, term):
-    """The tuple with `term` added to `values[index]`."""
-    return values[:index] + (values[index] + term,) + values[index + 1 :]
+def load_tap(channel_taps, spatial, tile, r: tl.constexpr, t: tl.constexpr, o):
+    """Return tap t of Eq. 2's filters for a tile's r-th row; the spatial filter's are loaded here."""
+    sums: tl.constexpr = sums_of(o.DOUBLE)
+    channel_tap, spatial_tap = None, None
+    if len(channel_taps) > 0:
+        channel_tap = channel_taps[t].to(sums)
+    if spatial.address is not None:
+        row = spatial.address + ((tile.row + r) * o.SCALE + tile.row_phase).to(tl.int64) * spatial.h
+        place = row + tl.cast(t, tl.int64) * spatial.t + tile.q * spatial.w
+        spatial_tap = tl.load(place, has_columns(tile, r, o), other=0).to(sums)
+    return combined(channel_tap, spatial_tap, o.ADD)
 
 
-@triton.constexpr_function
-def is_read(m, ROWS, K, STRIDE, DILATION):
-    """Whether any of the tile's output rows has a tap on the m-th row of x under it."""
-    return any(m == r * STRIDE + u * DILATION for r in range(ROWS) for u in range(K))
-
-
-@triton.jit(do_not_specialize=["height", "width", "rows", "row_tiles", "column_tiles"])
-def ddf_forward_kernel(
-    x, channel, spatial, y,
-    per_head, height, width, rows, columns,
-    row_tiles, column_tiles, heads, head_blocks,
-    x_b, x_c, x_h, x_w,
-    channel_b, channel_p, channel_c, channel_u, channel_v,
-    spatial_b, spatial_g, spatial_t, spatial_h, spatial_w,
-    y_b, y_c, y_h, y_w,
-    K: tl.constexpr, STRIDE: tl.constexpr, DILATION: tl.constexpr, SCALE: tl.constexpr, ADD: tl.constexpr,
-    HAS_CHANNEL: tl.constexpr, HAS_SPATIAL: tl.constexpr, OWN_PHASES: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
-    """One tile of y.
-
-    Args:
-        per_head: channels of a head, in `head_blocks` blocks of CHANNELS.
-        rows, columns: of the grid on which filters are centred, (P, Q) / SCALE.
-        CHANNELS_LAST: lanes lie along channels, else along columns.
-        WIDE: offsets within a tile can pass 2^31 elements; those of its corner always may.
-    """
-    sums: tl.constexpr = tl.float64 if x.dtype.element_ty == tl.float64 else tl.float32
-    padding: tl.constexpr = K // 2 * DILATION
-    program = tl.program_id(0)
-    block, program = program % head_blocks, program // head_blocks
-    head, program = (program % heads).to(tl.int64), program // heads
-    column_tile, program = program % column_tiles, program // column_tiles
-    row_phase, program = program % SCALE, program // SCALE
-    row_tile, b = program % row_tiles, (program // row_tiles).to(tl.int64)
-
-    c = block * CHANNELS + tl.arange(0, CHANNELS)[None, :]
-    q = column_tile * COLUMNS + tl.arange(0, COLUMNS)[:, None]
-    in_head, in_row = c < per_head, q < columns * SCALE
-    if WIDE:
-        c, q = c.to(tl.int64), q.to(tl.int64)
-    x += b * x_b + head * per_head * x_c
-    y += b * y_b + head * per_head * y_c
-    if not CHANNELS_LAST:  # one column a lane: shifted by a tap, no group of columns is aligned for a wider load
-        q = tl.multiple_of(q, [1, 1])
-    left = q // SCALE * STRIDE - padding
-    if HAS_CHANNEL:
-        channel += b * channel_b + head * per_head * channel_c
-        channel_taps = load_channel_taps(
-            channel, channel_p, channel_u, channel_v, row_phase, q % SCALE, c * channel_c, in_head, K, SCALE, OWN_PHASES
-        )
-    if HAS_SPATIAL:
-        spatial += b * spatial_b + head * spatial_g
-
-    totals = ()
-    for _ in tl.static_range(ROWS):
-        totals = totals + (tl.zeros([COLUMNS, CHANNELS], sums),)
-    for m in tl.static_range((ROWS - 1) * STRIDE + (K - 1) * DILATION + 1):
-        if is_read(m, ROWS, K, STRIDE, DILATION):
-            i = row_tile * (ROWS * STRIDE) + (m - padding)
-            end = tl.where((i >= 0) & (i < height), width, 0)  # a row outside has no columns
-            for v in tl.static_range(K):
-                j = left + v * DILATION
-                inside = (j >= 0) & (j < end) & in_row & in_head
-                pixels = tl.load(x + i.to(tl.int64) * x_h + (j * x_w + c * x_c), inside, other=0).to(sums)
-                for r in tl.static_range(ROWS):
-                    for u in tl.static_range(K):
-                        if m == r * STRIDE + u * DILATION:
-                            channel_tap, spatial_tap = 0.0, 0.0
-                            if HAS_CHANNEL:
-                                channel_tap = channel_taps[u * K + v].to(sums)
-                            if HAS_SPATIAL:
-                                row = row_tile * ROWS + r
-                                place = spatial + (row * SCALE + row_phase).to(tl.int64) * spatial_h
-                                place += tl.cast(u * K + v, tl.int64) * spatial_t
-                                here = q < tl.where(row < rows, columns * SCALE, 0)
-                                spatial_tap = tl.load(place + q * spatial_w, here, other=0).to(sums)
-                            tap = combined(channel_tap, spatial_tap, ADD, HAS_CHANNEL, HAS_SPATIAL)
-                            totals = added(totals, r, pixels * tap)
-    for r in tl.static_range(ROWS):
-        row = row_tile * ROWS + r
-        place = y + (row * SCALE + row_phase).to(tl.int64) * y_h + (q * y_w + c * y_c)
-        here = q < tl.where(row < rows, columns * SCALE, 0)
-        tl.store(place, totals[r].to(y.dtype.element_ty), here & in_head)
+@triton.jit
+def has_columns(tile, r: tl.constexpr, o):
+    """Return which columns of a tile's r-th row lie in the output."""
+    return tile.q < tl.where(tile.row + r < tile.rows, o.columns * o.SCALE, 0)

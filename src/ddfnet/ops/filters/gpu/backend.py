@@ -132,8 +132,9 @@ def _plan(
     spatial_launch = Launch(
         spatial_filters_kernel,
         (batch * parts, 1, 1),
-        (channels, height, width, parts, *strides, *(weight or (0, 0, 0))[1:], *(spatial or (0,) * 5)),
-        (
+        _bare,
+        numbers=(
+            *(channels, height, width, parts, *strides, *(weight or (0, 0, 0))[1:], *(spatial or (0,) * 5)),
             *(o.spatial_scale, o.taps, o.heads, o.stride, spatial is not None, pooling),
             *(pixels, block, head_lanes, tap_lanes),
             *(strides[2] == width * strides[3], farthest + (pixels + block) * max(strides[1:]) >= _LEAST_WIDE),
@@ -147,8 +148,8 @@ def _plan(
     squeeze = Launch(
         squeeze_kernel,
         (batch * blocks, 1, 1),
-        (channels, squeezed, parts, height * width, blocks, *squeeze_weight[1:]),
-        (16, 64, 16),
+        _bare,
+        numbers=(channels, squeezed, parts, height * width, blocks, *squeeze_weight[1:], 16, 64, 16),
     )
     _, tap_lanes = _lanes(o.kernel_size, 1)
     per_program = max(1, 64 // tap_lanes)
@@ -156,8 +157,11 @@ def _plan(
     channel = Launch(
         channel_filters_kernel,
         (-(-batch // 16) * blocks, 1, 1),
-        (batch, filters, squeezed, blocks, *channel_weight[1:]),
-        (o.taps, 16, per_program, tap_lanes, 32, precision),
+        _bare,
+        numbers=(
+            *(batch, filters, squeezed, blocks, *channel_weight[1:]),
+            *(o.taps, 16, per_program, tap_lanes, 32, precision),
+        ),
     )
     return _Plan(spatial_launch, squeeze, channel, parts)
 
@@ -178,7 +182,11 @@ def _plan_norm(
     steps = ((*own, 0, 0)[:5] for own in (grad, unit, raw))
     numbers = (count, filters, height, width, *(step for own in steps for step in own))
     constants = (scale, scale if fixed else 1.0, taps, _NORM_BLOCK)
-    return Launch(norm_backward_kernel, (-(-count // _NORM_BLOCK), 1, 1), numbers, constants)
+    return Launch(norm_backward_kernel, (-(-count // _NORM_BLOCK), 1, 1), _bare, numbers=(*numbers, *constants))
+
+
+def _bare(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    return tensors
 
 
 def _lanes(kernel_size: int, heads: int) -> tuple[int, int]:
