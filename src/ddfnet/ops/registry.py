@@ -65,12 +65,12 @@ def define(
         autocast: cast the tensors to autocast's dtype.
         flops: FLOPs, for `FlopCounterMode`: (*shapes, options).
     """
-    count, fields = len(tensors), len(options._fields)
+    count, fields, record = len(tensors), len(options._fields), options._make
     _LIBRARY.define(_schema(name, tensors, options, outputs))
     qualified, op = f"ddfnet::{name}", getattr(torch.ops.ddfnet, name).default
 
     def with_record(rule: Rule) -> Rule:
-        return lambda *args: rule(*args[:count], options(*args[count:]))
+        return lambda *args: rule(*args[:count], record(args[count:]))
 
     _LIBRARY.impl(name, with_record(kernel), "CompositeExplicitAutograd")
     torch.library.register_fake(qualified, with_record(fake), lib=_LIBRARY)
@@ -80,7 +80,7 @@ def define(
         for key in _AUTOCAST_KEYS:
             _LIBRARY.impl(name, _autocast_rule(op, count), key)
     if flops is not None:
-        add_formula(name, lambda *args, **_: flops(*args[:count], options(*args[count:])))
+        add_formula(name, lambda *args, **_: flops(*args[:count], record(args[count:])))
     if backward is None:
         CALLS[name] = op
         return op
@@ -89,17 +89,21 @@ def define(
         kept = inputs[:count] if saved is None else saved(inputs[:count], output)
         ctx.save_for_backward(*kept)
         ctx.save_for_forward(*kept)
-        ctx.options = options(*inputs[count:])
+        ctx.options = inputs[count:]
         ctx.set_materialize_grads(False)
 
     def gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         kept = ctx.saved_tensors  # read once: checkpoints allow no more
-        found = backward(kept, ctx.options, ctx.needs_input_grad[:count], *grads)
+        found = backward(kept, record(ctx.options), ctx.needs_input_grad[:count], *grads)
         return (*found, *(None,) * fields)
 
     torch.library.register_autograd(qualified, gradient, setup_context=save, lib=_LIBRARY)
     eager = _eager_function(op, save, gradient, differentiable)
-    transformed = eager if jvp is None else _transformed_function(op, save, gradient, jvp, count)
+    transformed = (
+        eager
+        if jvp is None
+        else _transformed_function(op, save, gradient, lambda kept, rest, v: jvp(kept, record(rest), v[:count]))
+    )
 
     def call(*args: Any) -> Any:
         if autocast and torch._C._is_any_autocast_enabled():
@@ -152,7 +156,7 @@ def _eager_function(op: Any, save: Rule, gradient: Rule, differentiable: int | N
     return Eager
 
 
-def _transformed_function(op: Any, save: Rule, gradient: Rule, rule: Rule, count: int) -> Any:
+def _transformed_function(op: Any, save: Rule, gradient: Rule, rule: Rule) -> Any:
     class Transformed(torch.autograd.Function):
         generate_vmap_rule = True
         setup_context = staticmethod(save)
@@ -164,7 +168,7 @@ def _transformed_function(op: Any, save: Rule, gradient: Rule, rule: Rule, count
 
         @staticmethod
         def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
-            return rule(ctx.saved_tensors, ctx.options, tangents[:count])
+            return rule(ctx.saved_tensors, ctx.options, tangents)
 
     return Transformed
 
