@@ -46,7 +46,7 @@ def load(name: str) -> dict[str, Any]:
     """
     import yaml
 
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
         """YAML 1.2's floats: YAML 1.1 reads 1e-3 as text."""
 
     Loader.add_implicit_resolver(
