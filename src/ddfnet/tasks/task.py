@@ -212,3 +212,10 @@ def gathered(value: Any) -> list[Any]:
     found: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(found, value)
     return found
+
+
+def share(count: Tensor) -> Tensor:
+    """Return what makes the mean, over processes, of means over `count` values each the mean over all values."""
+    total = count.clone()
+    distributed.all_reduce(total)
+    return count * distributed.get_world_size() / total.clamp(min=1)

@@ -29,7 +29,7 @@ from ddfnet.tasks.depth.data import DepthBatch, DepthData, ScoredSplit
 from ddfnet.tasks.depth.metrics import DepthErrors, depth_errors
 from ddfnet.tasks.depth.pictures import draw_depth
 from ddfnet.tasks.run.start import weights_of
-from ddfnet.tasks.task import Task, gathered
+from ddfnet.tasks.task import Task, gathered, share
 
 NETWORKS: dict[str, type[JointUpsampler]] = {"ddf_up_net": DDFUpNet, "pac": PacJointUpsample}
 PICTURES = 4  # test images drawn
@@ -170,6 +170,8 @@ class DepthUpsampling(Task):
         found = self.network(fill_unknown(low) if len(low) else low, rgb)
         known = depth.isfinite()
         loss = self._loss(found[known].float(), depth[known]) if known.any() else found.sum() * 0
+        if self.trainer.world_size > 1:  # processes know other numbers of pixels
+            loss = loss * share(known.sum())
         self.check_finite(loss, batch_idx)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(rgb), sync_dist=True)
         return loss
