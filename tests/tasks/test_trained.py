@@ -191,6 +191,9 @@ def test_what_is_no_network(tmp_path: Path) -> None:
     (tmp_path / "a.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match=r"a\.ckpt: "):
         ddfnet.load(tmp_path / "a.ckpt")
+    (tmp_path / "a.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"a\.safetensors: damaged, or not a \.safetensors file"):
+        ddfnet.load(tmp_path / "a.safetensors")
     run, _ = classifier(tmp_path / "run")
     (run / "best.ckpt").write_bytes((run / "best.ckpt").read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"best\.ckpt: damaged or truncated checkpoint"):

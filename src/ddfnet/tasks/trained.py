@@ -144,7 +144,7 @@ def _of_safetensors(path: Path) -> Trained:
 
 def _of_export(path: Path) -> Trained:
     """Of the weights beside a config.json: of `ddfnet export --hub`, or of timm's."""
-    from safetensors.torch import load_file
+    from ddfnet.models.classification.checkpoints import read_released
 
     described = path.parent / "config.json"
     try:
@@ -155,7 +155,7 @@ def _of_export(path: Path) -> Trained:
         raise FileNotFoundError(f"{path}: no such file of weights")
     if "ddfnet" in content:
         told = content["ddfnet"]
-        return _assembled(told["config"], told["classes"], load_file(path), path)
+        return _assembled(told["config"], told["classes"], read_released(path), path)
     if "architecture" not in content:
         raise ValueError(f"{described}: expected what `ddfnet export --hub` or timm writes, with an architecture")
     from ddfnet.models.classification.resnet import create_model

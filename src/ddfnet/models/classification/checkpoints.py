@@ -45,9 +45,13 @@ def read_released(path: Path | str, *, ema: bool = True) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return dict(load_file(path))
+        try:
+            return without_prefix(load_file(path))
+        except SafetensorError as error:
+            raise ValueError(f"{path}: damaged, or not a .safetensors file ({error})") from None
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
