@@ -204,7 +204,8 @@ class ConvexUpNet(nn.Module):
             spread: also give the standard deviation of the samples that each output mixes, by their weights.
 
         Returns:
-            (B, 1, H, W), in the unit of `depth`; with `spread` (B, 2, H, W), the second in parts of the map's scale. Known point samples, and known pixels at f = 1, come back as they are.
+            (B, 1, H, W), in the unit of `depth`; with `spread` (B, 2, H, W), the second in parts of the map's scale. Known
+            point samples, and known pixels at f = 1, come back as they are.
 
         Raises:
             TypeError: `depth` or `rgb` is not floating.
@@ -224,11 +225,7 @@ class ConvexUpNet(nn.Module):
         if spread:  # means of squares go the same way as means
             depth = torch.cat([depth, depth.square()], 1)
         output = self._upsample(depth, rgb, factor, samples)[:, :, :height, :width]
-        means = output[:, :1]
-        result = means * scale + centre
-        if not spread:
-            return result
-        return torch.cat([result, (output[:, 1:] - means.square()).clamp_min(0).sqrt()], 1)
+        return torch.cat([output[:, :1] * scale + centre, output[:, 1:]], 1)
 
     def _upsample(self, depth: Tensor, rgb: Tensor, factor: int, samples: Samples) -> Tensor:
         """In parts of the map's range, at sizes that are multiples of `stride`."""
@@ -257,9 +254,12 @@ class ConvexUpNet(nn.Module):
                 values = self._filled(level, decoded, values, pyramid[level - 1 - finest], samples)
                 given = values
         if decoded is None or finest == 0:
-            return given
-        output = self._combined(given, decoded, factor, samples)
-        return output if samples == "point" else _adjusted(output, *pyramid[0], factor)
+            return _with_spread(given)
+        output = _with_spread(self._combined(given, decoded, factor, samples))
+        if samples == "point":
+            return output
+        values, known = (x[:, :1] for x in pyramid[0])
+        return torch.cat([_adjusted(output[:, :1], values, known, factor), output[:, 1:]], 1)
 
     def _filled(
         self, level: int, decoded: Tensor, coarse: Tensor, finer: tuple[Tensor, Tensor], samples: Samples
@@ -502,6 +502,12 @@ def _convex(values: Tensor, logits: Tensor) -> Tensor:
     weights = weights.reshape(batch, 2 * rows * cells, 2 * columns * cells, 9).permute(0, 3, 1, 2)
     with torch.autocast(values.device.type, enabled=False):
         return ddfnet.ddf_up(values.contiguous(), None, weights, scale_factor=2 * cells)
+
+
+def _with_spread(means: Tensor) -> Tensor:
+    """Means (B, 1, H, W) as they are; of means and means of squares (B, 2, H, W), the second as standard deviations."""
+    first, squares = means[:, :1], means[:, 1:]
+    return torch.cat([first, (squares - first.square()).clamp_min(0).sqrt()], 1) if squares.shape[1] else means
 
 
 def _adjusted(output: Tensor, values: Tensor, known: Tensor, factor: int) -> Tensor:
