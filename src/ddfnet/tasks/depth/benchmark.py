@@ -25,9 +25,9 @@ from torch import Tensor
 
 from ddfnet.atomic import whole_or_absent
 from ddfnet.data.depth.eight_bit import Lu, NYUDepth8Bit
-from ddfnet.data.rgbd import RGBDImages
+from ddfnet.data.depth.photographs import RGBDImages
 from ddfnet.models.depth.convex_up_net import ConvexUpNet, load, pretrained
-from ddfnet.tasks.depth_rivals import GuidedFilter, JointBilateral, interpolate
+from ddfnet.tasks.depth.rivals import GuidedFilter, JointBilateral, interpolate
 
 PROTOCOLS = {
     "point": "every f-th pixel from the ((f-1)//2)-th (PAC-Net's, Table 7)",
