@@ -35,7 +35,7 @@ info.main([])
 
 def run(**environment: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", CALLS], env=os.environ | environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", CALLS], env=os.environ | environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return [line.strip() for line in done.stdout.splitlines()]

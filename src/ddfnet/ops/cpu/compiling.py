@@ -11,7 +11,8 @@ from typing import Any
 
 import numba as _numba
 import numpy as np
-from numba.core import caching, ccallback
+from numba.core import caching as _caching
+from numba.core import ccallback as _ccallback
 from numba.core import types as _types
 from numba.np.numpy_support import from_dtype
 
@@ -19,6 +20,8 @@ from ddfnet.ops.cpu.sources import source_version
 
 numba: Any = _numba  # not typed
 types: Any = _types
+caching: Any = _caching
+ccallback: Any = _ccallback
 carray = numba.carray
 _OPTIONS = {"error_model": "numpy"}  # no check of divisors: none is ever 0
 inlined = numba.njit(inline="always", **_OPTIONS)  # a piece of a kernel
@@ -81,8 +84,8 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
     def __init__(self, function: Callable[..., None], key: tuple[int, ...]) -> None:
         super().__init__(function)
         self._key = key
-        file = self._cache_file
-        self._cache_file = _CheckedFile(file._cache_path, self._impl.filename_base, file._source_stamp)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _CheckedFile(self._cache_path, self._impl.filename_base, stamp)
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return sig, codegen.magic_tuple(), self._key

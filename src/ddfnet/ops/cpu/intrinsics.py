@@ -92,9 +92,10 @@ def _record(context: Any, b: Any, parameter: inspect.Parameter, kind: Any, value
     """The value of an argument, the values of a record as the named tuple of the parameter's annotation."""
     if not isinstance(kind, types.BaseTuple):
         return value
-    items = _cgutils.unpack_tuple(b, value, len(kind))
+    kinds: Any = kind
+    items = _cgutils.unpack_tuple(b, value, len(kinds))
     return parameter.annotation(
-        *(context.cast(b, item, each, types.int64) for item, each in zip(items, kind, strict=True))
+        *(context.cast(b, item, each, types.int64) for item, each in zip(items, kinds, strict=True))
     )
 
 

@@ -115,12 +115,12 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
             fields |= {f"{tensor}_{axis}": step * dtype.itemsize for axis, step in zip(axes, filled, strict=True)}
     fields |= scratch_offsets(sections)
     layout, name = "channels_last" if channels_last else "nchw", "backward" if backward else "forward"
-    kernels, partial_bytes = (_kernel(layout, name, **options),), 0
+    kernels, partial_bytes = [_kernel(layout, name, **options)], 0
     if strides[5] is not None:
-        kernels = (*kernels, _kernel("channels_last", "reduce", code=options["code"]))
+        kernels.append(_kernel("channels_last", "reduce", code=options["code"]))
         partial_bytes = fields["items"] * phases * g.taps * fields["pixel"]
     return Plan(
-        kernels=kernels,
+        kernels=tuple(kernels),
         call=array("q", [fields.get(field, 0) for field in Call._fields] + [0] * len(_COUNTERS)),
         tensors=tuple(Call._fields.index(tensor) for tensor in _TENSORS),
         counters=tuple(Call._fields.index(counter) for counter in _COUNTERS),
