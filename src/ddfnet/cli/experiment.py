@@ -16,7 +16,7 @@ from ddfnet import recipes
 from ddfnet.tasks.data import TaskData
 from ddfnet.tasks.run.config import updated, with_dataset
 from ddfnet.tasks.run.folder import RunFolder
-from ddfnet.tasks.run.launch import placed
+from ddfnet.tasks.run.launch import placed, rank
 from ddfnet.tasks.task import Task
 
 # A run sets these itself.
@@ -95,7 +95,7 @@ def with_config(config: dict[str, Any], argv: list[str]) -> list[str]:
     datasets, others = taken(argv, "--data.dataset")
     for name in datasets:
         config, left_out = with_dataset(config, name)
-        if left_out:
+        if left_out and rank() == 0:
             print(f"data: {name} has no {', '.join(left_out)}: left out of the recipe")
     return [f"--config={yaml.safe_dump(config)}", *others]
 
