@@ -1,7 +1,7 @@
 """Floor 3: networks. Importing this package registers the ResNets with `timm.create_model`.
 
-timm and torchvision take seconds to import, and depth needs neither. So the registration waits for timm: it happens at once if
-timm is imported already, else right after `import timm`. Detectors and depth networks are loaded at first use.
+timm and torchvision take seconds to import, and depth needs neither. So the registration waits for timm: it happens at once
+if timm is imported already, else right after `import timm`. Detectors and depth networks are loaded at first use.
 """
 
 import sys

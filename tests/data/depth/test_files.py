@@ -140,9 +140,7 @@ def test_exr_channels(tmp_path: Path) -> None:
 def test_exr_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "OpenEXR", None)
     (tmp_path / "d.exr").write_bytes(b"any")
-    with pytest.raises(
-        ImportError, match="EXR files need the package OpenEXR, which is not installed: pip inst"
-    ):
+    with pytest.raises(ImportError, match="EXR files need the package OpenEXR, which is not installed: pip inst"):
         read_depth(tmp_path / "d.exr")
 
 
