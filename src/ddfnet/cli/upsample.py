@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tile",
         type=int,
         metavar="PIXELS",
-        help="side of what is computed at once (default: 1536); memory grows with its square, and the time with its inverse",
+        help="side of what is computed at once (default: 1280); memory grows with its square, and the time with its inverse",
     )
     return parser
 

@@ -1,7 +1,8 @@
 """A network that upsamples depth, run on an image of any size and ratio, window by window, in bounded memory, without seams.
 
 Windows overlap by what the network sees, as far as that counts, and only the inner part of each is kept. What the network
-takes from the whole map is computed first. So the result is that of the whole image, up to rounding, whatever the size of the windows.
+takes from the whole map is computed first. So the result is that of the whole image, up to rounding, whatever the size of
+the windows.
 """
 
 import math

@@ -24,7 +24,7 @@ Depth = TypeVar("Depth", Tensor, NDArray[Any])
 
 FACTORS = (1, 2, 4, 8, 16, 32)  # that the network was trained for
 LAST_STEP = 4  # factor of the last step, where the ratio is above the largest
-TILE = 1536
+TILE = 1280
 STRAY = 1e12  # times the scale of a map: a value farther off is none
 SAMPLED = 10**6  # values that the scale of a map is taken from, at most
 IMAGE_MARGIN = 0.01  # what floating images may overshoot 0 to 1, as resizing makes them
