@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ddfnet.data.depth.photographs import RGBDImage, RGBDImages
 from torch import Tensor
 
+from ddfnet.data.depth.photographs import RGBDImage, RGBDImages
 from ddfnet.tasks.depth.benchmark import PROTOCOLS, Scored, bicubic, low_resolution, score, summary, write
 
 
