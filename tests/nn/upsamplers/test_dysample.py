@@ -96,6 +96,4 @@ def test_errors(options: dict, message: str) -> None:
 
 def test_repr() -> None:
     assert DySample(6).extra_repr() == "6, scale_factor=2, groups=1"
-    assert (
-        DySample(8, 3, dynamic_scope=True).extra_repr() == "8, scale_factor=3, groups=4, dynamic_scope=True"
-    )
+    assert DySample(8, 3, dynamic_scope=True).extra_repr() == "8, scale_factor=3, groups=4, dynamic_scope=True"
