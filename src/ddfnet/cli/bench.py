@@ -205,7 +205,7 @@ def _settings(args: argparse.Namespace, directions: tuple[str, ...], clocks: "tu
 
 
 def _measure(job: Job, args: argparse.Namespace) -> int:
-    """Runs the job with a progress bar; the files are written anew after every measurement, so a stop loses nothing."""
+    """Runs the job with a progress bar and rewrites the files after every measurement, so that a stop loses nothing."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

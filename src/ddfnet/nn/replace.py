@@ -81,7 +81,7 @@ def replace_conv2d(
     """Replaces the k x k convolutions (k > 1) of any network by DDF layers, in place.
 
     By default those with as many channels out as in and one group, but not the network's first convolution. Stride,
-    dilation, bias, device, dtype and training mode are kept; the new layers' weights are drawn anew.
+    dilation, bias, device, dtype and training mode are kept; the new layers start with random weights.
 
     Args:
         model: any network; it is changed unless `dry_run`.

@@ -73,7 +73,7 @@ class JointUpsampler(nn.Module):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the constructor was given, to build the same network anew."""
+        """Return the constructor's arguments, from which the same network can be built."""
         return {"scale_factor": self.scale_factor, "residual": self.residual, "samples": self.samples}
 
     def forward(self, depth: Tensor, rgb: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class BAM(Layer):
         )
 
     def reset_parameters(self) -> None:
-        """Draws every parameter anew, as the inner layers do."""
+        """Draw every parameter again, as the inner layers do."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
                 module.reset_parameters()

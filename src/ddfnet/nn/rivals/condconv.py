@@ -51,7 +51,7 @@ class _Mixture(DropIn):
 
 
 class CondConv(_Mixture):
-    """A dense convolution whose kernel is a sum of E experts', weighed anew for each sample.
+    """A dense convolution whose kernel is a sum over E experts, with weights predicted for each sample.
 
     The arithmetic is that of timm's `CondConv2d` with the routing of its block; E = 8 gives Table 4's row. A bias, where
     there is one, is not mixed: it comes after, as in every layer here.

@@ -13,7 +13,7 @@ from ddfnet.ops.per_sample_conv import per_sample_conv2d
 
 
 class ODConv(DropIn):
-    """A dense convolution whose n kernels are weighed anew for each sample, tap by tap and channel by channel (Eq. 2).
+    """A dense convolution whose n kernels are weighed for each sample, tap by tap and channel by channel (Eq. 2).
 
     Global average pooling, 1x1 to max(16, C / reduction) channels, batch norm and ReLU, then four 1x1 heads: of the k*k
     taps, the input channels and the output channels, by sigmoid, and of the n kernels, by softmax. As in the authors' code

@@ -42,7 +42,7 @@ class _Pac(Layer):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws the parameters anew."""
+        """Draw the parameters again."""
         bound = 1 / math.sqrt(self.in_channels * self.kernel_size**2)
         for parameter in self.parameters(recurse=False):
             nn.init.uniform_(parameter, -bound, bound)

@@ -1,4 +1,4 @@
-"""The version of kernel sources, by which compiled kernels on disk are told from those of other sources."""
+"""The version of kernel sources, which distinguishes compiled kernels on disk from those of other sources."""
 
 import zlib
 from functools import cache
