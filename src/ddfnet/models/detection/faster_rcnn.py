@@ -75,7 +75,8 @@ def fasterrcnn_resnet50_fpn_ddf_up(
         weights: None; or with "resnet50" torchvision's or their name ("DEFAULT", "COCO_V1"), for all but the upsamplers.
         weights_backbone: None; torchvision's ResNet50 weights or their name; for a timm network "DEFAULT" or the path of a
             file. Not used where `weights` are given.
-        num_classes: with the background; None: 91, COCO's. If `weights` has another number, the box predictor starts with random weights.
+        num_classes: with the background; None: 91, as in COCO. If `weights` has another number, the box predictor starts
+            with random weights.
         upsample: "ddf", "nearest", "bilinear", "deconv", "pixel_shuffle", "carafe", "dysample", or a function that makes the
             layer; see `ddfnet.models.FeaturePyramidNetwork`. With "nearest" the model is torchvision's.
         backbone: "resnet50", torchvision's, or the name of a timm network, those of `ddfnet.models` among them.
