@@ -246,19 +246,18 @@ def test_above_32_in_two_steps(network: ConvexUpNet) -> None:
     assert told == [(1, 2), (2, 2)]
 
 
-@pytest.mark.parametrize("size", [(168, 217), (187, 245)])
+@pytest.mark.parametrize("size", [(384, 496), (374, 490)])
 def test_the_result_does_not_depend_on_the_tile(small: ConvexUpNet, size: tuple[int, int]) -> None:
     """To 64 ulp of the depths, at 8x and between two powers of two."""
-    depth, rgb = scene((24, 31), size)
+    depth, rgb = scene((48, 62), size)
     depth[5:9, 10:15] = np.nan
-    rgb = rgb[: size[0], : size[1]]
     least = 2 * (small.reach + small.stride) + small.stride
     whole = ddfnet.upsample_depth(depth, rgb, network=small, confidence=True)
     told: list[tuple[int, int]] = []
     tiled = ddfnet.upsample_depth(
         depth, rgb, network=small, tile=least + 16, confidence=True, progress=lambda *done: told.append(done)
     )
-    assert len(told) > 4
+    assert len(told) >= 4
     assert np.abs(whole - tiled)[0].max() <= 64 * np.finfo(np.float32).eps * np.nanmax(depth)
     assert np.abs(whole - tiled)[1].max() <= 1e-3
 

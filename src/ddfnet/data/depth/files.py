@@ -336,7 +336,7 @@ def _read_npz(path: Path) -> Numbers:
 
 
 def _write_npz(path: Path, numbers: Numbers) -> None:
-    np.savez_compressed(path, **{NPZ_NAME: numbers})
+    np.savez_compressed(path, depth=numbers)
 
 
 def _open_exr() -> Any:
