@@ -46,5 +46,5 @@ def test_blocks_for_validation_lie_in_the_training_images() -> None:
 
 
 def test_lu_names_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="RGBD_01_ouput_color.png"):
+    with pytest.raises(FileNotFoundError, match=r"RGBD_01_ouput_color\.png"):
         Lu(tmp_path)
