@@ -151,7 +151,7 @@ def _cached(root: Path, folder: Path, tell: Callable[[int], None]) -> tuple[NDAr
     rgb_path, depth_path = folder / "rgb.npy", folder / "depth.npy"
     if not depth_path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = [path.with_suffix(f".{os.getpid()}") for path in (rgb_path, depth_path)]
+        partial = (rgb_path.with_suffix(f".{os.getpid()}"), depth_path.with_suffix(f".{os.getpid()}"))
         try:
             _write(root, *partial, tell)
             for path, target in zip(partial, (rgb_path, depth_path), strict=True):
