@@ -249,7 +249,7 @@ class Run:
 
     def save(self) -> None:
         partial = self._path.with_suffix(f".{os.getpid()}")
-        state = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
+        state: dict[str, Any] = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
         torch.save(
             {name: part.state_dict() for name, part in state.items()} | {"step": self.step, "began": self.began},
             partial,
@@ -265,7 +265,7 @@ class Run:
         output = self.network(batch.low, batch.rgb, samples=batch.samples, statistics=Statistics(0 * one, one))
         loss = loss_of(output, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0, error_if_nonfinite=True)
         self.optimizer.step()
         self.step += 1
@@ -311,7 +311,7 @@ def main(argv: list[str]) -> int:
             run.save()
     run.save()
     command = shlex.join(["python", "-m", "ddfnet.tasks.depth.convex_training", *argv])
-    card = {"command": command, "steps": run.step, "seed": options.seed}
+    card: dict[str, Any] = {"command": command, "steps": run.step, "seed": options.seed}
     save(run.average, args.run / "convex_up_net.safetensors", **card)
     return 0
 
