@@ -121,9 +121,10 @@ class ConvexUpNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(_bias(module))
-        for module in self.project:
-            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-            nn.init.zeros_(module.bias)
+        for module in self.project.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                nn.init.zeros_(_bias(module))
         for module in (self.head, *self.fill):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)

@@ -265,7 +265,7 @@ class Run:
         output = self.network(batch.low, batch.rgb, samples=batch.samples, statistics=Statistics(0 * one, one))
         loss = loss_of(output, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0, error_if_nonfinite=True)
         self.optimizer.step()
         self.step += 1
@@ -311,8 +311,8 @@ def main(argv: list[str]) -> int:
             run.save()
     run.save()
     command = shlex.join(["python", "-m", "ddfnet.tasks.depth.convex_training", *argv])
-    card = {"command": command, "steps": run.step, "seed": options.seed}
-    save(run.average, args.run / "convex_up_net.safetensors", **card)
+    path = args.run / "convex_up_net.safetensors"
+    save(run.average, path, command=command, steps=run.step, seed=options.seed)
     return 0
 
 
