@@ -499,8 +499,8 @@ def _convex(values: Tensor, logits: Tensor) -> Tensor:
     logits[:, -1, ..., 6:] = -torch.inf
     logits[:, :, :, 0, ..., ::3] = -torch.inf
     logits[:, :, :, -1, ..., 2::3] = -torch.inf
-    weights = logits.softmax(-1).view(batch, rows * cells, columns * cells, 2, 2, 9).transpose(2, 3)
-    weights = weights.reshape(batch, 2 * rows * cells, 2 * columns * cells, 9).permute(0, 3, 1, 2)
+    logits = logits.view(batch, rows * cells, columns * cells, 2, 2, 9).permute(0, 5, 1, 3, 2, 4)
+    weights = logits.reshape(batch, 9, 2 * rows * cells, 2 * columns * cells).softmax(1)
     with torch.autocast(values.device.type, enabled=False):
         return ddfnet.ddf_up(values.contiguous(), None, weights, scale_factor=2 * cells)
 

@@ -249,11 +249,14 @@ class Run:
 
     def save(self) -> None:
         partial = self._path.with_suffix(f".{os.getpid()}")
-        state: dict[str, Any] = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
-        torch.save(
-            {name: part.state_dict() for name, part in state.items()} | {"step": self.step, "began": self.began},
-            partial,
-        )
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "began": self.began,
+        }
+        torch.save(state, partial)
         partial.replace(self._path)
 
     def train(self, batch: Batch) -> float:
@@ -311,8 +314,8 @@ def main(argv: list[str]) -> int:
             run.save()
     run.save()
     command = shlex.join(["python", "-m", "ddfnet.tasks.depth.convex_training", *argv])
-    card: dict[str, Any] = {"command": command, "steps": run.step, "seed": options.seed}
-    save(run.average, args.run / "convex_up_net.safetensors", **card)
+    path = args.run / "convex_up_net.safetensors"
+    save(run.average, path, command=command, steps=run.step, seed=options.seed)
     return 0
 
 
