@@ -55,7 +55,7 @@ def test_scores_files_and_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (tmp_path / "a.png").stat().st_size > 0
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     at_4 = [row["method"] for row in rows if row["factor"] == "4"]
-    assert at_4 == [*CLASSICAL, "DDFUpNet (ships)", "pac-x4 (run)"]
+    assert at_4 == [*CLASSICAL, "ConvexUpNet (ships)", "DDFUpNet (ships)", "pac-x4 (run)"]
     assert [row["method"] for row in rows if row["factor"] == "16"] == CLASSICAL
     assert {row["unit"] for row in rows} == {"file unit"}
     assert {row["images"] for row in rows} == {"2"}

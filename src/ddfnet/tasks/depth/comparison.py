@@ -19,6 +19,7 @@ from ddfnet.data.depth.generated import GeneratedScenes
 from ddfnet.data.depth.nyu import NYUDepth
 from ddfnet.data.depth.photographs import Motorcycle, RGBDFolder, RGBDImages
 from ddfnet.data.depth.protocols import low_resolution, protocol_of
+from ddfnet.models.depth.convex_up_net import ConvexUpNet, Samples
 from ddfnet.models.depth.joint_upsampling import JointUpsampler
 from ddfnet.ops.fill_unknown import fill_unknown
 from ddfnet.tasks.depth.data import FirstImages, ScoredSplit
@@ -101,7 +102,7 @@ def find(dataset: Dataset, root: Path | None, *, images: int | None = None) -> C
 
 def compare(
     data: Compared,
-    networks: Mapping[str, Mapping[int, JointUpsampler]],
+    networks: Mapping[str, Mapping[int, Method]],
     *,
     factors: Sequence[int],
     protocol: str = "pac",
@@ -111,7 +112,7 @@ def compare(
 
     Args:
         networks: by name and factor; at a factor it has none for, a name is left out.
-        tell: is told what is being done.
+        tell: called with a line about each step.
     """
     for factor in factors:
         methods: dict[str, tuple[Method, str]] = {
@@ -124,15 +125,29 @@ def compare(
             methods[name] = (tuned, f"{options}; tuned on {data.tuned_on}")
         for name, by_factor in networks.items():
             if factor in by_factor:
-                methods[name] = (ByNetwork(by_factor[factor]), "")
+                methods[name] = (by_factor[factor], "")
         for name, (method, options) in methods.items():
             tell(f"{factor}x: {name}")
             yield _score(data, name, method, options, factor=factor, protocol=protocol)
 
 
 @dataclass(frozen=True)
+class ByConvexUpNet:
+    """A `ConvexUpNet` as a `Method`."""
+
+    network: ConvexUpNet
+
+    def __call__(self, low: Tensor, rgb: Tensor, *, factor: int, protocol: str) -> Tensor:
+        samples: Samples = "point" if protocol_of(protocol).subsampled else "average"
+        device = next(self.network.parameters()).device
+        with torch.no_grad():
+            found: Tensor = self.network(low.to(device), rgb.to(device), samples=samples)
+        return found.cpu()
+
+
+@dataclass(frozen=True)
 class ByNetwork:
-    """A network as a `Method`."""
+    """A `DDFUpNet` or `PacJointUpsample` as a `Method`."""
 
     network: JointUpsampler
 
