@@ -173,6 +173,25 @@ def depth() -> str:
     )
 
 
+def depth_unseen() -> str:
+    """Errors of the weights that ship on pictures that chose nothing, as multiples of bicubic's: mean / worst picture."""
+    rows = {(row["dataset"], row["protocol"], row["factor"]): row for row in read("depth_convex_up_net.csv")}
+    factors = list(dict.fromkeys(factor for _, _, factor in rows))
+    names = {"nyu": "NYU, 8 bits, 45 test pictures", "lu": "Lu, 6 pictures"}
+    kinds = {"point": "point samples", "average": "averages", "bicubic": "bicubic (DKN's protocol)"}
+    return table(
+        ("data set", "samples", *(f"{factor}x" for factor in factors)),
+        (
+            [names[dataset], kinds[protocol], *(ratio_to_bicubic(rows[dataset, protocol, factor]) for factor in factors)]
+            for dataset, protocol in dict.fromkeys((dataset, protocol) for dataset, protocol, _ in rows)
+        ),
+    )
+
+
+def ratio_to_bicubic(row: Row) -> str:
+    return f"{float(row['ratio']):.2f} / {float(row['worst_ratio']):.2f}"
+
+
 def small_images() -> str:
     return accuracy_table("fashion_mnist.csv")
 
@@ -253,7 +272,7 @@ def summary(word: Callable[[str], str] = str) -> str:
     """The READMEs': a line for each thing that was measured, the better one bold; `word` translates."""
     network = next(row for row in read("cpu_resnet50_one_thread.csv") if row["subject"] == "ddf_mul_resnet50")
     maps = {row["recipe"]: float(percent(row, "test_mAP")) for row in read("garments.csv") if row["seed"] == "mean"}
-    errors = {(row["factor"], row["method"]): float(row["rmse"]) for row in read("depth_motorcycle.csv")}
+    depths = {(row["dataset"], row["protocol"], row["factor"]): row for row in read("depth_convex_up_net.csv")}
     accuracy = [float(accuracies(name)[1]) for name in ("ddf_resnet_mini", "resnet_mini")]
     lines = [
         (
@@ -277,12 +296,12 @@ def summary(word: Callable[[str], str] = str) -> str:
     ]
     lines += [
         (
-            word("error of depth upsampled {}x, px").format(factor),
-            pair(errors[factor, "DDFUpNet (ships)"], errors[factor, "joint bilateral"], "{:.3f}"),
-            word("joint bilateral filter"),
+            word("error of averaged depth upsampled {}x, NYU, cm").format(factor),
+            pair(*(float(depths["nyu", "average", factor][column]) for column in ("rmse", "bicubic_rmse")), "{:.2f}"),
+            word("bicubic"),
             f"[{word('depth')}](docs/depth.md#beside-other-ways)",
         )
-        for factor in dict.fromkeys(factor for factor, _ in errors)
+        for factor in dict.fromkeys(factor for _, _, factor in depths)
     ]
     return table(
         map(word, ("measured", "DDF", "beside it", "more")),
@@ -302,8 +321,8 @@ CHINESE = {
     "detection": "检测",
     "accuracy on 28-pixel images, %": "28 像素图像上的准确率 (%)",
     "classification": "分类",
-    "error of depth upsampled {}x, px": "深度上采样 {}x 的误差 (像素)",
-    "joint bilateral filter": "联合双边滤波",
+    "error of averaged depth upsampled {}x, NYU, cm": "NYU 深度 (均值采样) 上采样 {}x 的误差 (厘米)",
+    "bicubic": "双三次插值",
     "depth": "深度",
     "measured": "测量项",
     "beside it": "对照",
@@ -339,6 +358,7 @@ FIGURES: dict[str, Callable[[], str]] = {
         joint,
         mini,
         depth,
+        depth_unseen,
         garments,
         summary,
         summary_zh,
