@@ -20,8 +20,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="ddfnet evaluate depth [--data.dataset NAME] [--data.root PATH] [--factors N ...] [--protocol NAME]\n"
         "       [--runs RUN ...] [--images N] [--csv FILE] [--picture FILE]",
         description="Upsamples the depth of test images by interpolation, by kornia's joint bilateral and guided filters "
-        "(tuned on training images), by the ConvexUpNet and the DDFUpNet that ship, and by the networks of runs; prints RMSE, "
-        "MAE and the RMSE near depth edges, means over images. Protocols: "
+        "(tuned on training images), by the ConvexUpNet and the DDFUpNet that ship, and by the networks of runs. Prints "
+        "RMSE, MAE and the RMSE near depth edges, means over images. Protocols: "
         + "; ".join(f"{name}: {protocol.description}" for name, protocol in PROTOCOLS.items()),
         exit_on_error=False,
     )
