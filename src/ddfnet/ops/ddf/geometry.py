@@ -122,20 +122,8 @@ def check(
     """
     if channel_filter is None and spatial_filter is None:
         raise ValueError("channel_filter, spatial_filter: expected at least one of the two, got None for both")
-    if combine not in ("mul", "add"):
-        raise ValueError(f"combine: expected 'mul' or 'add', got {combine!r}")
-    _check_positive("stride", stride)
-    _check_positive("dilation", dilation)
-    _check_positive("scale_factor", scale_factor)
-    if stride > 1 and scale_factor > 1:
-        raise ValueError(f"stride, scale_factor: expected one of them to be 1, got {stride} and {scale_factor}")
-    if x.dim() != 4 or x.shape[1] < 1 or x.shape[2] < 1 or x.shape[3] < 1:
-        raise ValueError(f"x: expected (B, C, H, W) with C, H, W >= 1, got {_shape(x)}")
-    if x.dtype not in DTYPES:
-        raise TypeError(f"x: expected float32, float64, float16 or bfloat16, got {_dtype(x)}")
-    if x.layout is not torch.strided:
-        raise TypeError(f"x: expected a dense tensor, got one of layout {x.layout}")
-
+    _check_options(stride, dilation, scale_factor, combine)
+    _check_input(x)
     batch, channels, height, width = x.shape
     # Rounded up without negative numbers, whose quotient ONNX rounds the other way.
     out_height = (height + stride - 1) // stride * scale_factor
@@ -172,6 +160,25 @@ def check(
         combine="mul" if combine == "mul" else "add",
         memory_format=memory_format_of(x),
     )
+
+
+def _check_options(stride: int, dilation: int, scale_factor: int, combine: str) -> None:
+    if combine not in ("mul", "add"):
+        raise ValueError(f"combine: expected 'mul' or 'add', got {combine!r}")
+    _check_positive("stride", stride)
+    _check_positive("dilation", dilation)
+    _check_positive("scale_factor", scale_factor)
+    if stride > 1 and scale_factor > 1:
+        raise ValueError(f"stride, scale_factor: expected one of them to be 1, got {stride} and {scale_factor}")
+
+
+def _check_input(x: Tensor) -> None:
+    if x.dim() != 4 or x.shape[1] < 1 or x.shape[2] < 1 or x.shape[3] < 1:
+        raise ValueError(f"x: expected (B, C, H, W) with C, H, W >= 1, got {_shape(x)}")
+    if x.dtype not in DTYPES:
+        raise TypeError(f"x: expected float32, float64, float16 or bfloat16, got {_dtype(x)}")
+    if x.layout is not torch.strided:
+        raise TypeError(f"x: expected a dense tensor, got one of layout {x.layout}")
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
