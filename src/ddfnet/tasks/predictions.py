@@ -85,6 +85,7 @@ def detect(trained: Trained, images: Sequence[Path], folder: Path, *, least: flo
     return found
 
 
+@torch.no_grad()
 def upsample(trained: Trained, images: Sequence[Path], depths: Sequence[Path], folder: Path) -> Predictions:
     """Write the depth map of each image, in the format and the unit of the low one, into `folder`.
 
@@ -92,7 +93,7 @@ def upsample(trained: Trained, images: Sequence[Path], depths: Sequence[Path], f
         ValueError: there is not one low depth map for each image, or one does not fit its image.
     """
     from ddfnet.data.depth.files import read_depth, read_rgb, write_depth
-    from ddfnet.models.depth.upsample import upsample_depth
+    from ddfnet.tasks.depth.task import upsample as by_network
 
     if len(depths) != len(images):
         raise ValueError(f"--depth: expected a map for each of {len(images)} images, got {len(depths)}")
@@ -104,7 +105,9 @@ def upsample(trained: Trained, images: Sequence[Path], depths: Sequence[Path], f
             found.unreadable.append(str(error))
             continue
         network: Any = trained.network
-        result = upsample_depth(depth.values, rgb, network=network)
+        maps = torch.from_numpy(depth.values)[None, None]
+        image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+        result = by_network(network, maps.to(_device(trained)), image.to(_device(trained)))[0, 0].cpu().numpy()
         out = place.with_name(place.name + low.suffix.lower())
         write_depth(out, result, depth)
         found.rows.append((str(path), str(low), *result.shape, float(result.min()), float(result.max())))

@@ -105,7 +105,8 @@ def write_depth(
 ) -> None:
     """Write a depth map in the format that the suffix names, whole or not at all.
 
-    The file has the dtype of `like` if its format holds that, else 16-bit integers in PNG and PGM, float32 elsewhere.
+    The file has the dtype of `like` if its format holds that, else 16-bit integers in PNG and PGM, float32 elsewhere. Depths
+    beyond an integer dtype that is that of `like` become its least or greatest depth.
 
     Args:
         path: with one of the suffixes of `FORMATS`.
@@ -127,6 +128,8 @@ def write_depth(
     was_whole = like is not None and like.dtype.kind in "iu" and scale is None
     zero_is_known = like is not None and like.zero_is_known
     scaled = values if scale is None else values * np.float64(scale)
+    if was_whole and like is not None and dtype == like.dtype:  # a map made of averages may overshoot them a little
+        scaled = scaled.clip(0 if zero_is_known else 1, np.iinfo(dtype).max)
     numbers = _fitted(path, scaled, dtype, was_whole=was_whole, zero_is_known=zero_is_known)
     with whole_or_absent(path) as partial:
         chosen.write(partial, numbers)
