@@ -1,4 +1,4 @@
-"""`torch.fx`, the classic ONNX exporter and `torch.jit.script` on the layers, without `ddfnet.models`."""
+"""`torch.fx`, quantisation by it, the classic ONNX exporter and `torch.jit.script` on the layers, without `ddfnet.models`."""
 
 import subprocess
 import sys
@@ -77,6 +77,31 @@ def test_the_classic_onnx_exporter(name: str, tmp_path: Path) -> None:
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad(), ddfnet.prefer_backend("torch"):
         torch.testing.assert_close(torch.from_numpy(found), network(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, that torchao will follow
+def test_quantisation_by_fx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions around and inside the layer have int8 weights; the filters are applied in float32."""
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    engine = next(name for name in ("x86", "fbgemm", "qnnpack") if name in torch.backends.quantized.supported_engines)
+    monkeypatch.setattr(torch.backends.quantized, "engine", engine)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(4, 8, 1), ddfnet.DDF(8, backend="torch"), nn.Conv2d(8, 4, 1)).eval()
+    x = torch.randn(2, 4, 6, 8)
+    with torch.no_grad():
+        expected = network(x)
+        prepared = prepare_fx(network, get_default_qconfig_mapping(engine), (x,))
+        prepared(x)
+        converted: Any = convert_fx(prepared)
+        found = converted(x)
+    modules = dict(converted.named_modules())
+    for name in ("0", "1.spatial_branch.0", "2"):
+        assert modules[name].weight().dtype == torch.qint8
+    assert any(getattr(node.target, "__name__", "") == "ddf" for node in converted.graph.nodes)
+    # int8 has 255 steps; some ten roundings follow one another, each divided by the filters' deviation.
+    assert (found - expected).abs().max() < 0.1 * expected.abs().max()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

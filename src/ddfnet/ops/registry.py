@@ -214,7 +214,8 @@ def is_transformed() -> bool:
 
 def is_traced() -> bool:
     """True within `torch.jit.trace`, which the classic ONNX exporter uses too."""
-    return torch._C._is_tracing()
+    # PyTorch 2.9 can't compile the second question.
+    return not torch.compiler.is_compiling() and torch._C._is_tracing()
 
 
 def needs_reference() -> bool:
