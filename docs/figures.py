@@ -182,7 +182,11 @@ def depth_unseen() -> str:
     return table(
         ("data set", "samples", *(f"{factor}x" for factor in factors)),
         (
-            [names[dataset], kinds[protocol], *(ratio_to_bicubic(rows[dataset, protocol, factor]) for factor in factors)]
+            [
+                names[dataset],
+                kinds[protocol],
+                *(ratio_to_bicubic(rows[dataset, protocol, factor]) for factor in factors),
+            ]
             for dataset, protocol in dict.fromkeys((dataset, protocol) for dataset, protocol, _ in rows)
         ),
     )

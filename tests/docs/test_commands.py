@@ -39,8 +39,8 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def stand_in(word: str) -> str:
-    """What a page's word stands for, so that it can be parsed; a checkpoint is evaluated as a run is."""
-    return "RUN" if word.endswith(".pth") else STAND_INS.get(word, word)
+    """What a page's word stands for, so that it can be parsed; a released checkpoint becomes a run on ImageNet."""
+    return "RELEASED" if word.endswith(".pth") else STAND_INS.get(word, word)
 
 
 ALL = [(f"{name_of(page)}: {line}", arguments) for page in PAGES for line, arguments in commands(page)]
@@ -50,10 +50,10 @@ ALL = [(f"{name_of(page)}: {line}", arguments) for page in PAGES for line, argum
 def where_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what commands name: runs, and a place for results."""
     monkeypatch.chdir(tmp_path)
-    options = yaml.safe_dump(recipes.load("fashion_mnist/ddf_resnet_mini"))
-    for run in ("RUN", "DIR"):
+    small, large = "fashion_mnist/ddf_resnet_mini", "imagenet/ddf_mul_resnet50"
+    for run, recipe in (("RUN", small), ("DIR", small), ("RELEASED", large)):
         Path(run).mkdir(parents=True)
-        Path(run, "config.yaml").write_text(options, encoding="utf-8")
+        Path(run, "config.yaml").write_text(yaml.safe_dump(recipes.load(recipe)), encoding="utf-8")
     Path("benchmarks/results").mkdir(parents=True)
     return tmp_path
 

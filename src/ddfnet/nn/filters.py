@@ -29,7 +29,14 @@ class PooledConv2d(nn.Conv2d):
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias).unflatten(1, (self.out_channels, 1, 1))
 
 
-class SpatialBranch(nn.Sequential):
+class Branch(nn.Sequential):
+    """A branch of a DDF layer; a slice of its modules is a plain `nn.Sequential`."""
+
+    def __getitem__(self, index: slice | int) -> Any:
+        return nn.Sequential(*list(self)[index]) if isinstance(index, slice) else super().__getitem__(index)
+
+
+class SpatialBranch(Branch):
     """Predict a filter for each pixel and head, then normalise it: (B, C, H, W) -> (B, N*K, P, Q)."""
 
     def __init__(self, predict: nn.Module, normalise: nn.Module) -> None:
@@ -46,7 +53,7 @@ class SpatialBranch(nn.Sequential):
         )
 
 
-class ChannelBranch(nn.Sequential):
+class ChannelBranch(Branch):
     """Predict N filters for each sample, then normalise them: (B, C, H, W) -> (B, N*K, 1, 1).
 
     Global average pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU, 1x1 to N*K channels, `normalise`.

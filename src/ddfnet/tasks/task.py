@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -155,7 +155,7 @@ class Task(lightning.LightningModule, ABC):
         """Return the factor of the warm-up at `step`."""
         return 1.0
 
-    def check_finite(self, loss: Tensor, batch_idx: int, **parts: Tensor) -> None:
+    def check_finite(self, loss: Tensor, batch_idx: int, parts: Mapping[str, Tensor] | None = None) -> None:
         """Raise ValueError, in all processes alike, if the loss of one was not finite.
 
         It looks every `look` batches and after the last one of an epoch; no checkpoint is written in between.
@@ -171,7 +171,7 @@ class Task(lightning.LightningModule, ABC):
             distributed.all_reduce(self._lost_at, distributed.ReduceOp.MIN)
         step = self._lost_at.item()
         if math.isfinite(step):
-            shown = ", ".join(f"{name} {value.item():.3g}" for name, value in parts.items())
+            shown = ", ".join(f"{name} {value.item():.3g}" for name, value in (parts or {}).items())
             shown = f" ({shown})" if shown else ""
             raise ValueError(f"lr: the loss is no longer finite at step {step:.0f}{shown}; try a lower one")
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import nn
 
@@ -39,7 +40,7 @@ def make_run(
     torch.manual_seed(1)
     model: nn.Module = create_model(network, in_chans=1)
     folder.mkdir()
-    (folder / "config.yaml").write_text(recipes.find(config).read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(recipes.load(config)))
     state = {f"network.{name}": value for name, value in model.state_dict().items()}
     torch.save({"state_dict": state, "classes": list(CLASSES)}, folder / "best.ckpt")
     return model

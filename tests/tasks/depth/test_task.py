@@ -258,7 +258,7 @@ def test_every_recipe_runs(name: str, folder: Path, tmp_path: Path) -> None:
         (["--model.scale_factor=3"], "scale_factor: expected a power of two"),
         (["--data.crop=18"], "crop: expected a multiple of scale_factor, 8, got 18"),
         (["--model.network_args={nope: 1}"], "network_args: "),
-        (["--model.start=nope"], "nope/best.ckpt: no such checkpoint"),
+        (["--model.start=nope"], "nope: no such checkpoint"),
         (["--data.root=nope"], "nope/train: expected a folder of photographs and depth maps, found none"),
         (["--data.dataset=nyu", "--data.root=nope"], "nope: expected nyu_depth_v2_labeled.mat"),
     ],

@@ -15,7 +15,9 @@ from ddfnet.data.decode import read_rgb
 from ddfnet.nn.ddf import DDF
 from ddfnet.tasks.classification.data import FashionMnistData, ImageFolderData
 from ddfnet.tasks.classification.task import Classification
-from ddfnet.tasks.run.loading import load_run
+from ddfnet.tasks.datasets import find
+from ddfnet.tasks.run.config import read_config
+from ddfnet.tasks.run.loading import existing_run, load_run
 from ddfnet.tasks.run.start import channels_of
 
 
@@ -178,10 +180,13 @@ def _of_timm(network: Any, name: str, weights: str) -> Subject:
 
 def _of_run(path: Path) -> Subject:
     """Return the network of a run's best epoch."""
+    kind: Any = find(read_config(existing_run(path).config)["model"]["class_path"])
+    if not issubclass(kind, Classification):
+        raise ValueError(f"{path}: expected a run of classification, got one of {kind.__name__}")
     run = load_run(path)
     task, data = run.task, run.data
-    if not isinstance(task, Classification) or not isinstance(data, FashionMnistData | ImageFolderData):
-        raise ValueError(f"{path}: expected a run of classification, got one of {type(task).__name__}")
+    if not isinstance(data, FashionMnistData | ImageFolderData):
+        raise ValueError(f"{path}: expected images of Fashion-MNIST or of folders, got {type(data).__name__}")
     network: Any = task.network
     channels = channels_of(network.state_dict())
     data.take_channels(channels)

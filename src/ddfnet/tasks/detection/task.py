@@ -168,7 +168,7 @@ class Detection(Task):
         wanted = [{name: target[name][target["iscrowd"] == 0] for name in ("boxes", "labels")} for target in targets]
         losses: dict[str, Tensor] = self.network(images, wanted)
         loss = torch.stack(list(losses.values())).sum()
-        self.check_finite(loss, batch_idx, **losses)
+        self.check_finite(loss, batch_idx, losses)
         self.log(
             "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images), sync_dist=True
         )
