@@ -324,7 +324,7 @@ def test_wrong_input() -> None:
         with pytest.raises(ValueError, match=r"x: expected \(B, 8, H, W\), got \("):
             layer(x)
     with pytest.raises(
-        ValueError, match="backend: expected 'auto', 'reference', 'numba', 'triton' or 'torch', got 'cuda'"
+        ValueError, match="backend: expected one of 'auto', 'reference', 'numba', 'triton', 'torch', got 'cuda'"
     ):
         DDF(8, backend="cuda")(torch.ones(1, 8, 4, 4))
 
