@@ -35,6 +35,7 @@ from ddfnet.atomic import whole_or_absent
 WEIGHTS = Path(__file__).parents[1] / "weights" / "convex_up_net.safetensors"
 FLOOR = 0.01  # added to bilinear weights before their logarithm, so that gradients reach all nine samples
 QUANTILES = (0.05, 0.95)  # the range between them is a map's scale
+OVERSHOOT = 1.0  # of averages, beyond the 3x3 samples around a pixel, in parts of the map's range
 SAMPLED = 4096  # values that quantiles are taken from, at least
 
 Samples = Literal["point", "average"]
@@ -513,10 +514,18 @@ def _with_spread(means: Tensor) -> Tensor:
 
 def _adjusted(output: Tensor, values: Tensor, known: Tensor, factor: int) -> Tensor:
     """The output with the known averages it was made from: what they miss is added, first smoothly, then by whole cells."""
+    least, greatest = (_around(sign * values.where(known, sign * torch.inf), factor) * sign for sign in (1, -1))
     for mode in ("bilinear", "nearest"):
         missed = torch.where(known, values - F.avg_pool2d(output, factor), 0)
         output = output + F.interpolate(missed, scale_factor=float(factor), mode=mode)
-    return output
+    # A value far off from all others must not reach beyond its neighbours.
+    within = least.isfinite() & greatest.isfinite()
+    return torch.where(within, output.clamp(least - OVERSHOOT, greatest + OVERSHOOT), output)
+
+
+def _around(values: Tensor, factor: int) -> Tensor:
+    """The least of the 3x3 values around each (B, 1, h, w), at the pixels (B, 1, f*h, f*w)."""
+    return F.interpolate(-F.max_pool2d(-values, 3, 1, 1), scale_factor=float(factor), mode="nearest")
 
 
 def _correlated(pixels: Tensor, keys: Tensor, scale: int) -> Tensor:
