@@ -1,4 +1,4 @@
-"""`torch.fx` and quantisation by it, the classic ONNX exporter and `torch.jit.script` on the layers, without `ddfnet.models`."""
+"""`torch.fx`, its quantisation, the classic ONNX exporter and `torch.jit.script` on layers, without `ddfnet.models`."""
 
 import subprocess
 import sys
