@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddfnet.models.depth.convex_up_net import ConvexUpNet, save
 from ddfnet.tasks.depth import convex_training
 from ddfnet.tasks.depth.convex_training import Crops, Options, Run
 
@@ -57,6 +58,15 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for a, b in zip(run.network.parameters(), again.network.parameters(), strict=True):
         assert torch.equal(a, b)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_run_begins_with_given_weights(tmp_path: Path) -> None:
+    network, path = ConvexUpNet(), tmp_path / "start.safetensors"
+    save(network, path, dtype=torch.float32)
+    run = Run(tmp_path / "run", Options(seed=1), path)
+    assert run.network.training
+    for name, value in run.network.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name])
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddfnet.data.depth.eight_bit import NYUDepth8Bit
-from ddfnet.models.depth.convex_up_net import ConvexUpNet, Samples, Statistics, save
+from ddfnet.models.depth.convex_up_net import ConvexUpNet, Samples, Statistics, load, save
 from ddfnet.tasks.depth.rivals import interpolate
 
 FACTORS = (1, 2, 4, 8, 16, 32)
@@ -220,12 +220,14 @@ class Run:
 
     Args:
         folder: that the checkpoint is in, if the run was started before.
+        start: weights to begin with, a file of `ddfnet.models.depth.convex_up_net.save`.
     """
 
-    def __init__(self, folder: Path, options: Options) -> None:
+    def __init__(self, folder: Path, options: Options, start: Path | None = None) -> None:
         torch.manual_seed(options.seed)
         self.folder, self.options = folder, options
-        self.network = ConvexUpNet().to(memory_format=torch.channels_last)
+        network = ConvexUpNet() if start is None else load(start).train()
+        self.network = network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=options.lr, weight_decay=1e-3, betas=(0.9, 0.99)
@@ -294,13 +296,14 @@ def main(argv: list[str]) -> int:
         "--data.root", dest="root", type=Path, required=True, help="folder with rgb and depth of NYU, 8 bits"
     )
     parser.add_argument("--cache", type=Path, help="folder for the smoothed maps")
+    parser.add_argument("--start", type=Path, help="weights to begin with, a .safetensors file (default: random ones)")
     for name, default in vars(Options()).items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help="(default: %(default)s)")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     options = Options(**{name: getattr(args, name) for name in vars(Options())})
     args.run.mkdir(parents=True, exist_ok=True)
-    run = Run(args.run, options)
+    run = Run(args.run, options, args.start)
     images = NYUDepth8Bit(args.root, "train", cache=args.cache)
     losses = []
     for batch in Crops(images, options, np.random.default_rng([options.seed, run.step])):
