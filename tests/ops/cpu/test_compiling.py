@@ -1,6 +1,7 @@
 """Kernels are compiled once, kept on disk, and compiled again where what lies there is damaged."""
 
 import ctypes
+import itertools
 import random
 import time
 from array import array
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("numba")
 
 from numba.core import config
+from numba.core.bytecode import FunctionIdentity
 
 from ddfnet.ops.cpu import compiling
 from ddfnet.ops.cpu.compiling import called, carray, compile_kernel, inlined
@@ -38,11 +40,16 @@ def make_kernel(step: int) -> Callable[..., None]:
 
     @called
     def add(number):  # type: ignore[no-untyped-def]
+        if number > 1000:  # never: long enough that LLVM leaves the call
+            for i in range(number):
+                number ^= number // (i + 7) + number % (i + 11) + number // (i + 13) + number % (i + 17)
+                number ^= number // (i + 19) + number % (i + 23) + number // (i + 29) + number % (i + 31)
+                number ^= number // (i + 37) + number % (i + 41) + number // (i + 43) + number % (i + 47)
         return number + step
 
     def kernel(call):  # type: ignore[no-untyped-def]
         p = carray(call, 1)[0]
-        write_address(address(start_of(p), 1), add(p.number))
+        write_address(address(start_of(p), 1), add(p.number) + add(p.number - 1) - add(p.number - 2) - 1)
 
     return kernel
 
@@ -95,6 +102,14 @@ def test_a_damaged_file_is_written_again(folder: Path, kind: str, damage: Callab
     hits = compiled().cache_hits
     assert hits == 0 or kind == "nbi"  # an altered index may still say where the kernel is
     assert compiled().cache_hits == 1
+
+
+def test_kernels_of_several_processes_keep_their_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process numbers its functions from 1, so numba names functions of different code alike."""
+    for _ in range(2):  # compiled, and loaded
+        for step in (3, 4, 5):
+            monkeypatch.setattr(FunctionIdentity, "_unique_ids", itertools.count(1))
+            compiled(step)
 
 
 def test_no_folder_to_write_to(monkeypatch: pytest.MonkeyPatch) -> None:

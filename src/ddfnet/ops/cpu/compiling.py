@@ -4,6 +4,7 @@ import contextlib
 import pickle
 import sys
 import threading
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,10 +26,26 @@ ccallback: Any = _ccallback
 carray = numba.carray
 _OPTIONS = {"error_model": "numpy"}  # no check of divisors: none is ever 0
 inlined = numba.njit(inline="always", **_OPTIONS)  # a piece of a kernel
-# A function that kernels call: quicker to compile than an inlined one where it is long, or where several kernels share it.
-called = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
 
 _SECONDS = 1.0  # of compiling, after which a line says why the call takes so long
+
+
+def called(function: Callable[..., Any]) -> Any:
+    """Decorates a function that kernels call.
+
+    It is quicker to compile than an inlined one where it is long, or where several kernels share it.
+    """
+    return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(_with_unique_symbol(function))
+
+
+def _with_unique_symbol(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Names `function` as no other in any process is named.
+
+    numba numbers functions within a process. Kernels that several processes compiled would bring the same symbols for
+    different code, and the linker of a process that loads them all would take the first of each.
+    """
+    function.__qualname__ += f"_{uuid.uuid4().hex}"
+    return function
 
 
 def compile_kernel(
@@ -59,6 +76,7 @@ class _Function(ccallback.CFunc):  # type: ignore[misc]
     def keep_as(self, key: tuple[int, ...]) -> None:
         with contextlib.suppress(RuntimeError, OSError):  # no folder to write to
             self._cache = _Cache(self._pyfunc, key)
+        _with_unique_symbol(self._pyfunc)
 
     def _compile_uncached(self) -> Any:
         with _explained(f"{self._pyfunc.__module__}.{self.__name__}"):
