@@ -89,8 +89,8 @@ def holds(tried: type[DropIn], own: dict[str, object], channels: int = 16) -> No
 
     assert tried(channels).extra_repr() == f"{channels}, kernel_size=3"
     options = {"kernel_size": 5, "stride": 2, "dilation": 3, **own, "bias": True}
-    first, *described = tried(channels, **options).extra_repr().split(", ")  # in the order of the signature
-    assert (first, sorted(described)) == (str(channels), sorted(f"{name}={value!r}" for name, value in options.items()))
+    described = eval(f"dict({tried(channels, **options).extra_repr().removeprefix(f'{channels}, ')})")
+    assert described == options
 
     network = nn.Sequential(
         nn.Conv2d(3, channels, 3), nn.Conv2d(channels, channels, 3, stride=2, padding=2, dilation=2)

@@ -232,7 +232,7 @@ def _run(job: Job, options: argparse.Namespace, progress: Callable[[int, int], N
         progress=progress,
     )
     result = found if job.confidence is None else found[0]
-    write_depth(job.out, result, depth, scale=options.scale)
+    write_depth(job.out, depth.bounded(result), depth, scale=options.scale)
     (h, w), (height, width) = depth.values.shape, result.shape
     unknown = int(np.isnan(depth.values).sum())
     marked = "".join(f", {count} of them {_number(mark)}" for mark, count in depth.marks.items())

@@ -109,7 +109,7 @@ def upsample(trained: Trained, images: Sequence[Path], depths: Sequence[Path], f
         image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
         result = by_network(network, maps.to(_device(trained)), image.to(_device(trained)))[0, 0].cpu().numpy()
         out = place.with_name(place.name + low.suffix.lower())
-        write_depth(out, result, depth)
+        write_depth(out, depth.bounded(result), depth)
         found.rows.append((str(path), str(low), *result.shape, float(result.min()), float(result.max())))
         found.pictures.append(out)
     return found

@@ -1,6 +1,7 @@
 """Depth maps in files: read with their unknowns, written in any format, refused in a sentence, whole or absent."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,14 @@ def test_what_does_not_fit_is_refused_and_leaves_what_was_there(tmp_path: Path) 
         write_depth(tmp_path / "d.png", np.ones(2), like)
     assert [path.name for path in tmp_path.iterdir()] == ["d.png"]
     assert (tmp_path / "d.png").read_bytes() == before
+
+
+def test_what_was_made_of_whole_numbers_stays_within_them(tmp_path: Path) -> None:
+    depth = read_depth(png(tmp_path / "d.png", np.ones((2, 2), np.uint16)))
+    made = np.array([[-3.0, 0.4], [7.5, 70_000]], np.float32)
+    assert depth.bounded(made).tolist() == [[1, 1], [7.5, 65535]]
+    assert replace(depth, zero_is_known=True).bounded(made)[0, 0] == 0
+    assert replace(depth, dtype=np.dtype(np.float32)).bounded(made) is made
 
 
 def test_a_failing_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

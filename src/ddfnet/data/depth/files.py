@@ -40,6 +40,14 @@ class DepthMap:
     marks: Mapping[float, int] = field(default_factory=dict)
     zero_is_known: bool = False
 
+    def bounded(self, upsampled: NDArray[Any]) -> NDArray[Any]:
+        """What was made of this map, within the depths that its integer dtype holds: averages are overshot a little."""
+        if self.dtype.kind not in "iu":
+            return upsampled
+        bounds = np.iinfo(self.dtype)
+        least = bounds.min if bounds.min else 0 if self.zero_is_known else 1
+        return upsampled.clip(least, bounds.max)
+
 
 class Format(NamedTuple):
     """A kind of file.
@@ -105,8 +113,7 @@ def write_depth(
 ) -> None:
     """Write a depth map in the format that the suffix names, whole or not at all.
 
-    The file has the dtype of `like` if its format holds that, else 16-bit integers in PNG and PGM, float32 elsewhere. Depths
-    beyond an integer dtype that is that of `like` become its least or greatest depth.
+    The file has the dtype of `like` if its format holds that, else 16-bit integers in PNG and PGM, float32 elsewhere.
 
     Args:
         path: with one of the suffixes of `FORMATS`.
@@ -128,8 +135,6 @@ def write_depth(
     was_whole = like is not None and like.dtype.kind in "iu" and scale is None
     zero_is_known = like is not None and like.zero_is_known
     scaled = values if scale is None else values * np.float64(scale)
-    if was_whole and like is not None and dtype == like.dtype:  # a map made of averages may overshoot them a little
-        scaled = scaled.clip(0 if zero_is_known else 1, np.iinfo(dtype).max)
     numbers = _fitted(path, scaled, dtype, was_whole=was_whole, zero_is_known=zero_is_known)
     with whole_or_absent(path) as partial:
         chosen.write(partial, numbers)
