@@ -102,9 +102,9 @@ import ddfnet, torch
 from ddfnet import recipes
 from ddfnet.bench.paper import printed
 from ddfnet.data.classification.fashion_mnist import fashion_mnist
-from ddfnet.models.depth.joint_upsampling import pretrained
+from ddfnet.models.depth.convex_up_net import pretrained
 assert ".zip" in ddfnet.__file__
-pretrained(8)
+pretrained()
 print(len(recipes.names()), recipes.find("garments/ddf_up").is_file(), len(fashion_mnist().train), printed.FILE.is_file())
 print(ddfnet.ddf(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3), None, backend="torch").sum().item())
 """

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tests.depth_files import write_folder
 
 from ddfnet.cli import main
 from ddfnet.data.depth.photographs import Motorcycle
 from ddfnet.data.depth.protocols import low_resolution
-from ddfnet.models.depth import joint_upsampling
 from ddfnet.ops.fill_unknown import fill_unknown
 from ddfnet.tasks.depth import comparison as depth_comparison
 from ddfnet.tasks.depth import rivals as depth_rivals
@@ -23,20 +21,14 @@ CLASSICAL = ["nearest", "bilinear", "bicubic", "joint bilateral", "guided filter
 
 
 @pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A small grid on a small part of the training image; small networks' weights as the shipped ones, 4x and 8x."""
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small grid on a small part of the training image."""
     monkeypatch.setattr(depth_comparison, "TUNED_SIDE", 48)
     grids: dict[type, dict[str, tuple[Any, ...]]] = {
         JointBilateral: {"sigma_colour": (0.1, 0.2)},
         GuidedFilter: {"eps": (1e-4, 1e-2)},
     }
     monkeypatch.setattr(depth_rivals, "GRIDS", grids)
-    monkeypatch.setattr(joint_upsampling, "WEIGHTS", tmp_path / "weights")
-    (tmp_path / "weights").mkdir()
-    for factor in (4, 8):
-        torch.manual_seed(factor)
-        network = joint_upsampling.DDFUpNet(factor, residual=True)
-        joint_upsampling.save(network, tmp_path / "weights" / f"ddf_up_net_x{factor}.safetensors")
 
 
 def test_scores_files_and_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,13 +41,12 @@ def test_scores_files_and_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str
     argv = ["evaluate", "depth", "--data.dataset", "folder", "--data.root", str(root / "test"), "--factors", "4", "16"]
     assert main([*argv, "--runs", str(run), *out]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "left out at 16x: scale_factor: no weights ship for 16" in printed
     assert "protocol pac: every factor-th pixel" in printed
     assert "Filters tuned on the Motorcycle's training part" in printed
     assert (tmp_path / "a.png").stat().st_size > 0
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     at_4 = [row["method"] for row in rows if row["factor"] == "4"]
-    assert at_4 == [*CLASSICAL, "ConvexUpNet (ships)", "DDFUpNet (ships)", "pac-x4 (run)"]
+    assert at_4 == [*CLASSICAL, "ConvexUpNet (ships)", "pac-x4 (run)"]
     assert [row["method"] for row in rows if row["factor"] == "16"] == [*CLASSICAL, "ConvexUpNet (ships)"]
     assert {row["unit"] for row in rows} == {"file unit"}
     assert {row["images"] for row in rows} == {"2"}

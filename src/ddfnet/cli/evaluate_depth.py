@@ -20,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
         usage="ddfnet evaluate depth [--data.dataset NAME] [--data.root PATH] [--factors N ...] [--protocol NAME]\n"
         "       [--runs RUN ...] [--images N] [--csv FILE] [--picture FILE]",
         description="Upsamples the depth of test images by interpolation, by kornia's joint bilateral and guided filters "
-        "(tuned on training images), by the ConvexUpNet and the DDFUpNet that ship, and by the networks of runs. Prints "
+        "(tuned on training images), by the ConvexUpNet that ships, and by the networks of runs. Prints "
         "RMSE, MAE and the RMSE near depth edges, means over images. Protocols: "
         + "; ".join(f"{name}: {protocol.description}" for name, protocol in PROTOCOLS.items()),
         exit_on_error=False,
@@ -77,7 +77,6 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from ddfnet.models.depth import convex_up_net
-    from ddfnet.models.depth.joint_upsampling import pretrained
     from ddfnet.tasks.depth import comparison
     from ddfnet.tasks.depth.rivals import Method
     from ddfnet.tasks.run.folder import versions
@@ -86,12 +85,6 @@ def main(argv: list[str]) -> int:
     data = comparison.find(args.dataset, args.root, images=args.images)
     shipped = comparison.ByConvexUpNet(convex_up_net.pretrained())
     networks: dict[str, dict[int, Method]] = {"ConvexUpNet (ships)": dict.fromkeys(args.factors, shipped)}
-    networks["DDFUpNet (ships)"] = {}
-    for factor in args.factors:
-        try:
-            networks["DDFUpNet (ships)"][factor] = comparison.ByNetwork(pretrained(factor))
-        except FileNotFoundError as error:
-            console.print(f"left out at {factor}x: {error}", soft_wrap=True)
     for path in args.runs:
         name, network = _network_of_run(path)
         networks[f"{name} ({path.name})"] = {network.scale_factor: comparison.ByNetwork(network)}

@@ -11,7 +11,7 @@ def main(argv: list[str]) -> int:
         "a folder with its weights (safetensors), configuration and card, which `ddfnet.load` and, of a classifier, "
         "`timm.create_model('local-dir:DIR', pretrained=True)` read.",
     )
-    parser.add_argument("MODEL", help="folder of a run, a network of timm or ddfnet, or ddf_up_net_x8 (also 4, 16)")
+    parser.add_argument("MODEL", help="folder of a run, or a network of timm or ddfnet")
     written = parser.add_mutually_exclusive_group(required=True)
     written.add_argument("--onnx", type=Path, metavar="FILE", help="the file to write")
     written.add_argument(
@@ -39,18 +39,18 @@ def main(argv: list[str]) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     network: nn.Module
-    if options.MODEL.startswith("ddf_up_net_x") and options.MODEL[12:].isdecimal():
-        from ddfnet.models.depth.joint_upsampling import pretrained
-        from ddfnet.models.export import export_joint_onnx
-
-        if options.input_shape is not None:
-            raise ValueError(f"--input-shape: expected none with {options.MODEL}, whose file takes any size")
-        worst = export_joint_onnx(pretrained(int(options.MODEL[12:])), options.onnx)
-        return _report(options.onnx, worst)
     if Path(options.MODEL).is_dir():
+        from ddfnet.models.depth.joint_upsampling import DDFUpNet
+        from ddfnet.models.export import export_joint_onnx
         from ddfnet.tasks.run.loading import load_run
 
         run = load_run(Path(options.MODEL))
+        if isinstance(run.task.network, DDFUpNet):
+            if options.input_shape is not None:
+                raise ValueError(
+                    f"--input-shape: expected none with a {type(run.task.network).__name__}, which takes any"
+                )
+            return _report(options.onnx, export_joint_onnx(run.task.network, options.onnx))
         if not run.task.takes_batches:
             raise ValueError(
                 f"MODEL: expected a run whose network takes batches of images, got {run.task.name}: {run.folder.path}"

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from ddfnet.data.depth.protocols import low_resolution
 from ddfnet.models import DDFUpNet, PacJointUpsample, complexity
-from ddfnet.models.depth import joint_upsampling
-from ddfnet.models.depth.joint_upsampling import JointUpsampler, load, pretrained, save
+from ddfnet.models.depth.joint_upsampling import JointUpsampler, load, save
 
 FACTORS = (4, 8, 16)
 # Plain PyTorch: the kernels are the layer's affair, and numba's take their time to compile.
@@ -151,19 +150,6 @@ def test_saved_weights_come_back(options: dict[str, Any], tmp_path: Path) -> Non
     torch.testing.assert_close(loaded(depth, rgb), network(depth, rgb))
     for name, tensor in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
-
-
-def test_pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joint_upsampling, "WEIGHTS", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no weights ship for 4 .*; there are none for any factor"):
-        pretrained(4)
-    network = DDFUpNet(4, residual=True)
-    save(network, tmp_path / "ddf_up_net_x4.safetensors")
-    assert pretrained(4).options == network.options
-    with pytest.raises(
-        FileNotFoundError, match=r"no weights ship for 8 \(ddf_up_net_x8.safetensors\); there are some for 4"
-    ):
-        pretrained(8)
 
 
 def test_files_that_are_not_weights(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.depth_files import write_folder
 from ddfnet import recipes
 from ddfnet.cli import main
 from ddfnet.data.depth.protocols import low_resolution
-from ddfnet.models.depth.joint_upsampling import DDFUpNet, JointUpsampler, load, pretrained, save
+from ddfnet.models.depth.joint_upsampling import DDFUpNet, JointUpsampler, load, save
 from ddfnet.tasks.depth.data import DepthFolderData
 from ddfnet.tasks.depth.metrics import depth_errors
 from ddfnet.tasks.depth.task import NETWORKS, DepthUpsampling, begin_with, initialise, upsample
@@ -154,19 +154,13 @@ def test_a_start_from_half_the_factor(name: str, tmp_path: Path) -> None:
         begin_with(network(name, 16), tmp_path)
 
 
-def test_a_start_from_a_file_and_from_what_ships(tmp_path: Path) -> None:
+def test_a_start_from_a_file(tmp_path: Path) -> None:
     small, large = DDFUpNet(2), DDFUpNet(4)
     save(small, tmp_path / "small.safetensors")
     begin_with(large, str(tmp_path / "small.safetensors"))
     assert torch.equal(large.decoder[0].weight, small.decoder[0].weight)
-    for factor, shipped in ((4, 4), (32, 16)):
-        begun = DDFUpNet(factor)
-        begin_with(begun, "pretrained")
-        assert torch.equal(begun.decoder[0].weight, pretrained(shipped).decoder[0].weight)
     with pytest.raises(FileNotFoundError, match=r"none\.safetensors: no such checkpoint"):
         begin_with(large, tmp_path / "none.safetensors")
-    with pytest.raises(FileNotFoundError, match="no weights ship for 1 "):
-        begin_with(DDFUpNet(2), "pretrained")
 
 
 def test_the_protocol_says_where_samples_lie(folder: Path) -> None:

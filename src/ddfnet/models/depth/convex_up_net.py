@@ -31,8 +31,9 @@ from torch import Tensor, nn
 
 import ddfnet
 from ddfnet.atomic import whole_or_absent
+from ddfnet.package_data import package_folder
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "convex_up_net.safetensors"
+WEIGHTS = package_folder("models/weights") / "convex_up_net.safetensors"
 FLOOR = 0.01  # added to bilinear weights before their logarithm, so that gradients reach all nine samples
 QUANTILES = (0.05, 0.95)  # the range between them is a map's scale
 OVERSHOOT = 1.0  # of averages, beyond the 3x3 samples around a pixel, in parts of the map's range

@@ -23,11 +23,9 @@ from ddfnet.nn.upsamplers.contract import resize
 from ddfnet.nn.upsamplers.ddf_up import DDFUp
 from ddfnet.ops.ddf.api import Backend
 from ddfnet.ops.ddf.geometry import Combine
-from ddfnet.package_data import package_folder
 
 WIDTH = 32
 GUIDE_CHANNELS = 16
-WEIGHTS = package_folder("models/weights")
 
 Samples = Literal["pac", "middle"]
 
@@ -199,21 +197,6 @@ class PacJointUpsample(JointUpsampler):
 
     def resize(self, guide: Tensor, size: Sequence[int]) -> Tensor:
         return F.interpolate(guide, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def pretrained(scale_factor: int = 8) -> DDFUpNet:
-    """The `DDFUpNet` whose weights ship with the package, in eval mode.
-
-    Raises:
-        FileNotFoundError: no weights ship for that factor.
-        ValueError: the file is damaged or not one of `save`.
-    """
-    path = WEIGHTS / f"ddf_up_net_x{scale_factor}.safetensors"
-    if not path.is_file():
-        there = sorted(int(found.stem.rpartition("x")[2]) for found in WEIGHTS.glob("ddf_up_net_x*.safetensors"))
-        shipped = f"there are some for {', '.join(map(str, there))}" if there else "there are none for any factor"
-        raise FileNotFoundError(f"scale_factor: no weights ship for {scale_factor} ({path.name}); {shipped}")
-    return load(path)
 
 
 def load(path: Path | str) -> DDFUpNet:

@@ -18,7 +18,6 @@ from ddfnet.models.depth.joint_upsampling import (
     DDFUpNet,
     JointUpsampler,
     PacJointUpsample,
-    pretrained,
     save,
 )
 from ddfnet.nn.filter_norm import FilterNorm
@@ -47,7 +46,7 @@ class DepthUpsampling(Task):
         protocol: how the low resolution is made, "pac" or "bicubic"; see `ddfnet.data.depth.protocols`.
         loss: of the known pixels of a crop: "mse", or "l1".
         start: what this run begins with, of the same network at the same factor or half of it, see `begin_with`: the best
-            weights of a run, by its folder; a .safetensors file of a DDFUpNet; or "pretrained", those that ship.
+            weights of a run, by its folder, or a .safetensors file of a DDFUpNet.
         init: "default", or "he": weights such that a stage keeps the variance of what it is given, see `initialise`.
         optimizer: "adam" or "adamw".
         lr: the highest learning rate.
@@ -257,13 +256,13 @@ def begin_with(network: JointUpsampler, start: str | Path) -> None:
     """Gives `network` the weights of the same one, or of one of half its factor with its coarsest stage twice.
 
     Args:
-        start: folder of a run, a .safetensors file, or "pretrained": weights that ship, of its factor or half of it.
+        start: folder of a run, or a .safetensors file of `save`.
 
     Raises:
         FileNotFoundError: no such checkpoint or file.
         ValueError: the weights are not those of such a network.
     """
-    found = _weights(start, network.scale_factor)
+    found = weights_of(start)
     begun = found
     if not any(name.startswith(f"stages.{len(network.stages) - 1}.") for name in found):
         last = f"guidance_encoder.{len(network.guidance_encoder) - 1}."
@@ -281,15 +280,6 @@ def begin_with(network: JointUpsampler, start: str | Path) -> None:
         raise ValueError(
             f"start: expected the weights of the same network at {factor}x or {factor // 2}x, got {start} ({told})"
         ) from None
-
-
-def _weights(start: str | Path, factor: int) -> dict[str, Tensor]:
-    if start == "pretrained":
-        try:
-            return pretrained(factor).state_dict()
-        except FileNotFoundError:
-            return pretrained(factor // 2).state_dict()
-    return weights_of(start)
 
 
 def upsample(network: JointUpsampler, low: Tensor, rgb: Tensor) -> Tensor:
