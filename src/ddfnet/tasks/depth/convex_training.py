@@ -46,6 +46,7 @@ class Options:
         lr: of AdamW, after `WARMUP` and until it falls.
         batch, side: crops a step, and their side in pixels, a multiple of 32.
         seed: of the weights and of the crops.
+        rmse, mae: their weights in the loss.
     """
 
     minutes: float = 83.0
@@ -53,6 +54,8 @@ class Options:
     batch: int = 4
     side: int = 192
     seed: int = 0
+    rmse: float = 1.0
+    mae: float = 0.5
 
 
 class Batch(NamedTuple):
@@ -202,17 +205,26 @@ def _unknown(rng: np.random.Generator, height: int, width: int, *, sparse: bool)
     return holes
 
 
-def loss_of(output: Tensor, batch: Batch) -> Tensor:
-    """Half the batch's RMSE and twice its MAE, as parts of bilinear interpolation's RMSE."""
+def loss_of(output: Tensor, batch: Batch, options: Options) -> Tensor:
+    """RMSE and MAE of each crop, weighted by the options, as parts of about bilinear interpolation's RMSE there.
+
+    Crops that are nearly flat would count too much, so half the batch's mean is added to what a crop is divided by.
+    """
     error = output - batch.depth
-    if batch.factor == 1:
-        base = 0.05
-    else:
-        protocol = "pac" if batch.samples == "point" else "bicubic"
-        size = (batch.depth.shape[2], batch.depth.shape[3])
-        plain = interpolate(batch.clean, size, factor=batch.factor, protocol=protocol, mode="bilinear")
-        base = float((plain - batch.depth).square().mean().sqrt()) + 1e-3
-    return (0.5 * (error.square().mean() + 1e-8).sqrt() + 2 * error.abs().mean()) / base
+    base = torch.full((len(error),), 0.05) if batch.factor == 1 else _rmse(_bilinear(batch) - batch.depth) + 1e-3
+    base = base + 0.5 * base.mean()
+    return ((options.rmse * _rmse(error) + options.mae * error.abs().mean((1, 2, 3))) / base).mean()
+
+
+def _rmse(error: Tensor) -> Tensor:
+    """Of each map; (B, 1, H, W) -> (B,)."""
+    return (error.square().mean((1, 2, 3)) + 1e-8).sqrt()
+
+
+def _bilinear(batch: Batch) -> Tensor:
+    protocol = "pac" if batch.samples == "point" else "bicubic"
+    size = (batch.depth.shape[2], batch.depth.shape[3])
+    return interpolate(batch.clean, size, factor=batch.factor, protocol=protocol, mode="bilinear")
 
 
 class Run:
@@ -268,7 +280,7 @@ class Run:
         # Crops are in parts of about their image's range already.
         one = batch.low.new_ones(len(batch.low), 1, 1, 1)
         output = self.network(batch.low, batch.rgb, samples=batch.samples, statistics=Statistics(0 * one, one))
-        loss = loss_of(output, batch)
+        loss = loss_of(output, batch, self.options)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0, error_if_nonfinite=True)
