@@ -49,6 +49,8 @@ def test_errors_are_those_of_a_known_result(protocol: str, tmp_path: Path) -> No
     rows = list(summary(scores))
     assert [row["method"] for row in rows] == ["bicubic", "off", "truth"]
     assert rows[1]["ratio"] == rows[1]["worst_ratio"] == pytest.approx(off.ratio)
+    assert [row["best"] for row in rows] == [0, 0, 1]
+    assert [row["best"] for row in summary([base, off])] == [base.rmse < off.rmse, off.rmse < base.rmse]
     write(rows, tmp_path / "scores.csv", {"device": "cpu"})
     with (tmp_path / "scores.csv").open() as file:
         assert [row["device"] for row in csv.DictReader(file)] == ["cpu"] * 3
