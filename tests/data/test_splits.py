@@ -55,6 +55,17 @@ def test_the_original_files(tmp_path: Path, compressed: bool, folder: str) -> No
     assert [len(split) for split in (splits.train, splits.val, splits.test)] == [10, 5_000, 7]
 
 
+def test_one_mean_is_that_of_every_channel() -> None:
+    images = torch.randint(0, 256, (4, 3, 6, 5), dtype=torch.uint8)
+    one, three = (
+        InMemorySplit(images, torch.zeros(4), mean=mean, std=std, augment=True, max_shift=2)
+        for mean, std in ((0.3, 0.7), ((0.3, 0.3, 0.3), (0.7, 0.7, 0.7)))
+    )
+    first, second = (split.__getitems__([2, 0]).images for split in (one, three))
+    assert torch.equal(first, second)
+    assert first.dtype == torch.float32
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="expected the Fashion-MNIST file train-images-idx3-ubyte"):
         fashion_mnist(tmp_path)

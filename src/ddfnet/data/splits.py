@@ -50,15 +50,25 @@ class InMemorySplit:
         images: Tensor,
         labels: Tensor,
         *,
-        mean: float,
-        std: float,
+        mean: float | tuple[float, ...],
+        std: float | tuple[float, ...],
         augment: bool = False,
         max_shift: int = 0,
         seed: int = 0,
     ) -> None:
-        """images: (N, C, H, W) uint8; labels: (N,) int64; mean and std of pixels scaled to 0..1; max_shift in pixels."""
+        """Keep the images and draw the first epoch.
+
+        Args:
+            images: (N, C, H, W) uint8.
+            labels: (N,) int64.
+            mean, std: of pixels scaled to 0..1, for all channels or for each.
+            augment: flips images left to right, and shifts them by up to `max_shift` pixels.
+            seed: of both.
+        """
         self.images, self.labels = images, labels
-        self.mean, self.std = mean, std
+        means, stds = (torch.tensor(numbers, dtype=torch.float64).view(-1, 1, 1) for numbers in (mean, std))
+        self.mean, self.std = means.float(), stds.float()
+        self.background = (-means / stds).float()  # what black becomes
         self.augment, self.max_shift, self.seed = augment, max_shift, seed
         self.set_epoch(0)
 
@@ -76,11 +86,11 @@ class InMemorySplit:
         if self.augment:
             images = torch.where(self.flips[chosen].view(-1, 1, 1, 1), images.flip(3), images)
             if self.max_shift:
-                images = _shifted(images, self.shifts[chosen], background=-self.mean / self.std)
+                images = _shifted(images, self.shifts[chosen], self.background)
         return Batch(images, self.labels[chosen])
 
 
-def _shifted(images: Tensor, shifts: Tensor, background: float) -> Tensor:
+def _shifted(images: Tensor, shifts: Tensor, background: Tensor) -> Tensor:
     """Each of the images (B, C, H, W) moved by its own shifts (B, 2) in pixels, down and right."""
     height, width = images.shape[2:]
     rows = torch.arange(height) - shifts[:, :1]  # (B, H): the row that moves here

@@ -5,6 +5,7 @@ from importlib import import_module
 DATASETS = {
     "classification": {
         "fashion-mnist": "ddfnet.tasks.classification.data.FashionMnistData",
+        "cifar10": "ddfnet.tasks.classification.data.Cifar10Data",
         "image-folder": "ddfnet.tasks.classification.data.ImageFolderData",
     },
     "detection": {

@@ -79,6 +79,45 @@ class FashionMnistData(ClassificationData):
         return {"size": 28, "crop_pct": 1.0, "interpolation": "bilinear", "mean": (MEAN,), "std": (STD,)}
 
 
+class Cifar10Data(ClassificationData):
+    """CIFAR-10: RGB images of 32 x 32 pixels in 10 classes, of which 5,000 training images validate.
+
+    Args:
+        root: folder that torchvision downloaded the data to, or of sheets; see `ddfnet.data.classification.cifar10`.
+        max_shift: with `augment`, training images are shifted at random by up to so many pixels, beside flips.
+        options: of `ClassificationData`.
+    """
+
+    dataset: ClassVar[str] = "cifar10"
+
+    def __init__(self, root: Path | None = None, *, max_shift: int = 4, **options: Any) -> None:
+        super().__init__(**options)
+        check_ints(0, max_shift=max_shift)
+        self.root, self.max_shift = root and Path(root), max_shift
+
+    def read(self) -> Splits:
+        from ddfnet.data.classification.cifar10 import cifar10
+
+        if self.root is None:
+            raise ValueError("root: expected a folder with CIFAR-10 with dataset='cifar10', got None")
+        return cifar10(self.root, augment=self.augment, max_shift=self.max_shift, seed=self.seed or 0)
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "root": str(self.root)}
+
+    @property
+    def transform(self) -> Transform:
+        from ddfnet.data.images import central_transform
+
+        return central_transform(**self.preparation)
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        from ddfnet.data.classification.cifar10 import MEAN, STD
+
+        return {"size": 32, "crop_pct": 1.0, "interpolation": "bilinear", "mean": MEAN, "std": STD}
+
+
 class ImageFolderData(ClassificationData):
     """Images in a folder for each class, or in tar files of such folders; see `ddfnet.data.classification`.
 

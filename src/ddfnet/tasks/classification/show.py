@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ddfnet.data.decode import read_rgb
 from ddfnet.nn.ddf import DDF
-from ddfnet.tasks.classification.data import FashionMnistData, ImageFolderData
+from ddfnet.tasks.classification.data import ClassificationData, ImageFolderData
 from ddfnet.tasks.classification.task import Classification
 from ddfnet.tasks.datasets import find
 from ddfnet.tasks.run.config import read_config
@@ -185,8 +185,8 @@ def _of_run(path: Path) -> Subject:
         raise ValueError(f"{path}: expected a run of classification, got one of {kind.__name__}")
     run = load_run(path)
     task, data = run.task, run.data
-    if not isinstance(data, FashionMnistData | ImageFolderData):
-        raise ValueError(f"{path}: expected images of Fashion-MNIST or of folders, got {type(data).__name__}")
+    if not isinstance(data, ClassificationData):
+        raise ValueError(f"{path}: expected a run on images with labels, got one on {type(data).__name__}")
     network: Any = task.network
     channels = channels_of(network.state_dict())
     data.take_channels(channels)
