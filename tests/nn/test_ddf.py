@@ -181,6 +181,30 @@ def test_static_start(again: bool) -> None:
     assert channel.mean(0).flatten(1).corrcoef().fill_diagonal_(0).abs().max() < 0.99  # each channel has its own
 
 
+@pytest.mark.parametrize("branches", ["both", "spatial", "channel"])
+def test_depthwise_start(branches: str) -> None:
+    torch.manual_seed(0)
+    layer = DDF(6, 5, stride=2, dilation=2, branches=branches, norm="none", init="depthwise", backend="torch").double()
+    x = torch.randn(3, 6, 9, 8, dtype=torch.float64)
+    depthwise = F.conv2d(x, layer.weight.unsqueeze(1), stride=2, padding=4, dilation=2, groups=6)
+    torch.testing.assert_close(layer(x), depthwise)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    channel, spatial = layer.filters(x)
+    expected = layer.weight.expand(3, -1, -1, -1)
+    if layer.channel_branch is not None:
+        assert layer.channel_branch[1].out_channels == 4
+        expected = expected * (1 + layer.channel_branch(x).view(3, 6, 5, 5))
+    torch.testing.assert_close(channel, expected)
+    if layer.spatial_branch is not None:
+        torch.testing.assert_close(spatial, 1 + layer.spatial_branch(x).unflatten(1, (1, 25)))
+    layer(x).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+    layer.reset_parameters()
+    torch.testing.assert_close(layer.filters(x)[0], layer.weight.expand(3, -1, -1, -1))
+
+
 def test_kernel_size_one_without_filter_norm() -> None:
     assert DDF(4, kernel_size=1, norm="none")(torch.randn(2, 4, 3, 3)).shape == (2, 4, 3, 3)
 
@@ -308,7 +332,8 @@ def test_compiles_to_one_graph() -> None:
         ({"branches": "none"}, "branches: expected 'both', 'spatial' or 'channel', got 'none'"),
         ({"affine": "both"}, "affine: expected 'released' or 'paper', got 'both'"),
         ({"heads": 2, "branches": "channel"}, r"heads: expected 1 with branches='channel' \(heads share .*, got 2"),
-        ({"init": "zeros"}, "init: expected 'random' or 'static', got 'zeros'"),
+        ({"init": "zeros"}, "init: expected 'random', 'static' or 'depthwise', got 'zeros'"),
+        ({"init": "depthwise"}, "init: expected 'random' unless norm='none' .* got 'depthwise' with norm='filter'"),
         ({"init": "static"}, "init: expected 'random' unless affine='paper', .* got 'static' with affine='released'"),
         ({"affine": "paper", "norm": "none"}, "affine: expected 'released' with norm='none' .*, got 'paper'"),
     ],

@@ -22,7 +22,8 @@ from ddfnet.ops.ddf.geometry import Combine
 from ddfnet.ops.filters.api import predict_filters, unsupported
 from ddfnet.ops.registry import has_global_hooks
 
-Init = Literal["random", "static"]
+Init = Literal["random", "static", "depthwise"]
+LEAST_SQUEEZED = 4  # hidden units of the channel branch with init="depthwise"
 
 
 class DDF(FilterLayer):
@@ -47,7 +48,10 @@ class DDF(FilterLayer):
         branches: "both", or "spatial" or "channel" alone (Table 3a).
         affine: of norm="filter": "released" (the authors' code) or "paper" (alpha and beta learned); see `FilterNorm`.
         init: "random" (the authors') or "static", ours: the layer starts as a depthwise convolution with random filters,
-            which the content varies by a fifth; for affine="paper", combine="mul" and both branches.
+            which the content varies by a fifth; for affine="paper", combine="mul" and both branches. Or "depthwise", ours:
+            the layer starts as the depthwise convolution of its parameter `weight` (C, k, k), and content enters as
+            training finds use for it. Channel filters are weight * (1 + E(x)) and spatial filters 1 + S(x), where the
+            branches' outputs E and S are 0 at the start; for norm="none" and combine="mul".
         bias: adds a learned bias per channel; the authors' layer has none.
         backend: as in `ddfnet.ddf`.
 
@@ -64,6 +68,7 @@ class DDF(FilterLayer):
         torch.Size([2, 64, 28, 28])
     """
 
+    weight: nn.Parameter | None
     bias: nn.Parameter | None
 
     def __init__(
@@ -105,6 +110,11 @@ class DDF(FilterLayer):
                 "init: expected 'random' unless affine='paper', branches='both' and combine='mul', got 'static' with "
                 f"affine={affine!r}, branches={branches!r}, combine={combine!r}"
             )
+        if init == "depthwise" and (norm, combine) != ("none", "mul"):
+            raise ValueError(
+                "init: expected 'random' unless norm='none' and combine='mul', got 'depthwise' with "
+                f"norm={norm!r}, combine={combine!r}"
+            )
         self.channels = channels
         self.stride = stride
         self.init = init
@@ -116,7 +126,10 @@ class DDF(FilterLayer):
             self.spatial_branch = SpatialBranch(predict, self._normalisation(heads, "spatial", "relu", **factory))
         if branches != "spatial":
             normalise = self._normalisation(channels, "channel", "relu", **factory)
-            self.channel_branch = ChannelBranch(channels, channels, kernel_size, squeeze_ratio, normalise, **factory)
+            squeezed = max(LEAST_SQUEEZED if init == "depthwise" else 1, int(squeeze_ratio * channels))
+            self.channel_branch = ChannelBranch(channels, channels, kernel_size, squeezed, normalise, **factory)
+        taps = torch.empty(channels, kernel_size, kernel_size, **factory) if init == "depthwise" else None
+        self.weight = None if taps is None else nn.Parameter(taps)
         self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype)) if bias else None
         self._start()
 
@@ -143,6 +156,11 @@ class DDF(FilterLayer):
             nn.init.constant_(spatial[1].alpha, 0.2)
             nn.init.ones_(spatial[1].beta)
             nn.init.normal_(channel[3].bias, std=3.0)
+        elif self.weight is not None:
+            nn.init.normal_(self.weight, std=0.1)
+            for branch, place in ((self.spatial_branch, 0), (self.channel_branch, 3)):
+                for parameter in [] if branch is None else branch[place].parameters():
+                    nn.init.zeros_(parameter)
 
     def filters(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return the normalised filters predicted for `x`: channel (B, C, k, k), spatial (B, G, K, P, Q).
@@ -159,7 +177,18 @@ class DDF(FilterLayer):
             channel_filter = self.channel_branch(x).to(x.dtype).view(x.shape[0], self.channels, k, k)
         if self.spatial_branch is not None:
             spatial_filter = self.spatial_branch(x).to(x.dtype).unflatten(1, (self.heads, k * k))
+        if self.weight is not None:
+            return self._departures(x, channel_filter, spatial_filter)
         return channel_filter, spatial_filter
+
+    def _departures(
+        self, x: Tensor, channel: Tensor | None, spatial: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the filters of init="depthwise" from the branches' outputs."""
+        static: Any = self.weight
+        static = static.to(x.dtype).expand(x.shape[0], -1, -1, -1)
+        channel = static if channel is None else torch.addcmul(static, static, channel)
+        return channel, None if spatial is None else 1 + spatial
 
     def _runs_as_one(self, x: Tensor) -> bool:
         """True if one op serves `x` and both branches are plain; else they run module by module."""

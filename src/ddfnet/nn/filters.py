@@ -56,7 +56,7 @@ class SpatialBranch(Branch):
 class ChannelBranch(Branch):
     """Predict N filters for each sample, then normalise them: (B, C, H, W) -> (B, N*K, 1, 1).
 
-    Global average pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU, 1x1 to N*K channels, `normalise`.
+    Global average pooling, 1x1 to `squeezed` channels, ReLU, 1x1 to N*K channels, `normalise`.
     """
 
     def __init__(
@@ -64,13 +64,12 @@ class ChannelBranch(Branch):
         channels: int,
         filters: int,
         kernel_size: int,
-        squeeze_ratio: float,
+        squeezed: int,
         normalise: nn.Module,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        squeezed = max(1, int(squeeze_ratio * channels))
         super().__init__(
             nn.AdaptiveAvgPool2d(1),
             PooledConv2d(channels, squeezed, 1, device=device, dtype=dtype),

@@ -157,7 +157,8 @@ class DDFUp(Upsampler, FilterLayer):
         if branches != "spatial":
             filters = phases * channels
             normalise = self._normalisation(filters, "channel", "linear", **factory)
-            self.channel_branch = ChannelBranch(channels, filters, kernel_size, squeeze_ratio, normalise, **factory)
+            squeezed = max(1, int(squeeze_ratio * channels))
+            self.channel_branch = ChannelBranch(channels, filters, kernel_size, squeezed, normalise, **factory)
 
     def filters(self, x: Tensor, guide: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
         """Return the normalised filters for `x` and `guide`, as `ddfnet.ddf_up` takes them, in x's dtype.
