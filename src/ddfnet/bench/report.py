@@ -23,7 +23,6 @@ from markupsafe import Markup, escape
 import ddfnet
 from ddfnet.bench.paper import beside
 from ddfnet.bench.paper.evidence import Kind, kind
-from ddfnet.bench.paper.ours import Cell
 from ddfnet.bench.results import Environment
 from ddfnet.package_data import package_folder
 
@@ -201,27 +200,12 @@ def render(tables: Sequence[beside.Filled], sheets: Iterable[Sheet], *, date: st
         date=date,
         marks=MARKS,
         sheets=list(enumerate(sorted(sheets, key=lambda sheet: (ORDER.index(sheet.kind), sheet.name)))),
-        standing=standing,
         tables=tables,
         version=ddfnet.__version__,
         zip=zip,
     )
 
 
-def standing(cell: Cell, digits: int) -> str:
-    """Which of `MARKS` a cell has, "" where neither side has anything to say."""
-    if cell.mark == "exact":
-        return {True: "agrees", False: "differs", None: "unprinted"}[cell.agrees(digits)]
-    if cell.mark in ("measured", "needs"):
-        return cell.mark
-    if cell.printed is None:
-        return ""
-    return "theirs" if cell.mark == "none" else "absent"
-
-
 def count(filled: beside.Filled) -> Counter[str]:
-    """How many cells of a table have each of `MARKS`."""
-    table, cells = filled
-    return Counter(
-        standing(cell, column.digits) for row in cells for cell, column in zip(row, table.columns, strict=True)
-    )
+    """Count a table's cells by their marks."""
+    return Counter(cell.mark for row in filled[1] for cell in row)
