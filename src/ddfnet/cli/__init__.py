@@ -52,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         code: int = import_module(f"ddfnet.cli.{name.replace('-', '_')}").main(rest)
+    except SystemExit as end:  # of --help
+        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         print("ddfnet: interrupted", file=sys.stderr)
         return 130

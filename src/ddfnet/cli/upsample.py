@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ddfnet.cli.parsing import Parser
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -74,8 +76,8 @@ def main(argv: list[str]) -> int:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ddfnet upsample", description=DESCRIPTION)
+def _parser() -> Parser:
+    parser = Parser(prog="ddfnet upsample", description=DESCRIPTION)
     add: Callable[..., Any] = parser.add_argument
     add("DEPTH", type=Path, help=f"{FORMATS_TOLD}, or a folder of them")
     add("RGB", type=Path, help="an image of the same view, or a folder of images with the names of the depth maps")
