@@ -33,7 +33,7 @@ def run(
     rivals: Sequence[str] | None = None,
     skip: Callable[[str], None],
 ) -> Iterator[list[Result]]:
-    """Times every case in every dtype, layout and direction, and yields the results of each of these.
+    """Time every case in every dtype, layout and direction, and yield the results of each.
 
     Backward, x and all parameters get gradients.
 

@@ -13,7 +13,7 @@ from ddfnet.bench.timers import Call
 
 
 def peak_bytes(call: Call, device: str) -> int:
-    """Bytes that `call` holds at its peak beyond what is held before it; its result counts."""
+    """Return the bytes that `call` holds at its peak beyond those held before it; its result counts."""
     return _peak_on_cuda(call) if device == "cuda" else _peak_on_cpu(call)
 
 

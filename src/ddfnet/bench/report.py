@@ -60,7 +60,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A result file. Columns that have one value in all rows stand apart, once; empty ones are left out."""
+    """A result file. Columns with one value in all rows stand apart, once; empty ones are left out."""
 
     name: str
     kind: Kind
@@ -77,7 +77,7 @@ class Sheet:
         return TITLES[self.kind]
 
     def drawn(self, png: bytes | None) -> "Sheet":
-        """The same with its picture, if there is one."""
+        """Return the same sheet with its picture, if there is one."""
         return self if png is None else replace(self, picture=data_address("image/png", png))
 
     @property
@@ -86,7 +86,7 @@ class Sheet:
 
 
 def sheet(path: Path) -> Sheet:
-    """A file of results, CSV or JSON.
+    """Read a file of results, CSV or JSON.
 
     Raises:
         ValueError: no command of ddfnet wrote it, or rows were lost or damaged since.
@@ -128,7 +128,7 @@ def _value(column: str, text: str) -> Value:
 
 
 def _means(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
-    """Of the runs of a study: headings, then a line a recipe, the mean of each test score and its spread (n - 1)."""
+    """Return headings, then a line for each recipe of a study: the mean of each test score and its spread (n - 1)."""
     scores = [name for name in rows[0] if name.startswith("test_")]
     counts = [name for name in ("parameters", "multiply_adds") if name in rows[0]]
     lines = [("recipe", "seeds", *(name.replace("_", " ") for name in (*counts, *scores)))]
@@ -145,7 +145,7 @@ def _means(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
 
 
 def _code(text: str) -> Markup:
-    """What stands between backticks as code."""
+    """Mark what stands between backticks as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
@@ -154,7 +154,7 @@ def _text(found: Any) -> str:
 
 
 def value(text: str) -> Value:
-    """A cell; numbers with a fraction are shown to four significant digits, and whole ones in groups of three.
+    """Read a cell: numbers with a fraction are shown to four significant digits, whole ones in groups of three digits.
 
     Example:
         >>> value("1.23456").text, value("16843748").text, value("ddf").number
@@ -174,12 +174,12 @@ def value(text: str) -> Value:
 
 
 def data_address(media_type: str, content: bytes) -> str:
-    """An address that has the content in it."""
+    """Return an address that contains the content."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def render(tables: Sequence[beside.Filled], sheets: Iterable[Sheet], *, date: str) -> str:
-    """The page.
+    """Write the page.
 
     Args:
         tables: the paper's, with ours beside them.

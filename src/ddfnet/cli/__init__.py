@@ -38,7 +38,7 @@ commands:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 1 for an error told in one sentence, 2 for wrong options."""
+    """Run a command and return its exit code: 0, 2 for wrong options, 1 for any other error, which is one sentence."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _option_error(message: str) -> str:
-    """jsonargparse's nested report of a wrong option as one sentence: "model.lr: Expected a float. Got value: x"."""
+    """Rewrite jsonargparse's nested report of a wrong option as one sentence: "model.lr: Expected a float. Got value: x"."""
     keys = re.findall(r'Parser key "([\w.]+)":', message)
     message = re.sub(
         r"class_path '[\w.]*?(\w+)':\s*Option '(\w+)' is not accepted",

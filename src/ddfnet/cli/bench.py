@@ -27,7 +27,7 @@ Skip = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What the options ask for, checked."""
+    """The work that the options ask for, checked."""
 
     settings: "Settings"
     measurements: int
@@ -183,7 +183,7 @@ def _settings(args: argparse.Namespace, directions: tuple[str, ...], clocks: "tu
 
 
 def _measure(job: Job, args: argparse.Namespace) -> int:
-    """Runs the job with a progress bar and rewrites the files after every measurement, so that a stop loses nothing."""
+    """Run the job with a progress bar; rewrite the files after every measurement, so that a stop loses nothing."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

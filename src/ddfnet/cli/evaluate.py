@@ -85,7 +85,7 @@ def _score(
 
 
 def _positional(argv: list[str]) -> str | None:
-    """The first argument that is neither an option nor the value after one, None without one."""
+    """Return the first argument that is neither an option nor the value after one; None without one."""
     arguments = iter(argv)
     for argument in arguments:
         if not argument.startswith("--"):

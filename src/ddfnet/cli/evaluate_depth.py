@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
 
 
 def _table(data: "comparison.Compared", scores: "list[comparison.Score]") -> "Table":
-    """A line a method, a column a factor: RMSE / MAE / RMSE near edges."""
+    """Return a table with a line for each method and a column for each factor: RMSE / MAE / RMSE near edges."""
     from rich.table import Table
 
     from ddfnet.data.depth.protocols import protocol_of
@@ -126,7 +126,7 @@ def _table(data: "comparison.Compared", scores: "list[comparison.Score]") -> "Ta
 
 
 def _network_of_run(path: Path) -> "tuple[str, JointUpsampler]":
-    """The name and the network of a run of this task, with the weights of its best epoch."""
+    """Return the name and the network of a depth run, with the weights of its best epoch."""
     from ddfnet.cli.experiment import quiet
     from ddfnet.tasks.depth.task import DepthUpsampling
     from ddfnet.tasks.run.loading import load_run

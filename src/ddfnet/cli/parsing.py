@@ -13,7 +13,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises `argparse.ArgumentError`, as jsonargparse's does; `ddfnet.cli.main` prints it and returns 2."""
+    """A parser that raises `argparse.ArgumentError`, as jsonargparse's does; `ddfnet.cli.main` prints it and returns 2."""
 
     def error(self, message: str) -> NoReturn:
         raise argparse.ArgumentError(None, message.removeprefix("argument "))

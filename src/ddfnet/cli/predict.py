@@ -70,7 +70,7 @@ def _report(found: "predictions.Predictions", folder: Path) -> int:  # type: ign
 
 
 def _images(named: Sequence[Path]) -> list[Path]:
-    """The files, and those of the folders; FileNotFoundError where one is not there."""
+    """Return the named files, and those of the named folders; raise FileNotFoundError if one does not exist."""
     from ddfnet.data.folders import image_suffixes, visible
 
     found: list[Path] = []

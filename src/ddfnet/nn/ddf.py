@@ -26,7 +26,7 @@ Init = Literal["random", "static"]
 
 
 class DDF(FilterLayer):
-    """Predict one k x k filter per pixel and one per channel from its input, normalises them and applies Eq. 2.
+    """Predict one k x k filter per pixel and one per channel from the input, normalise them and apply Eq. 2.
 
     Spatial branch: a 1x1 convolution (stride s, bias) to G*K channels, normalised. Channel branch: global average
     pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU, 1x1 to C*K channels, normalised. Parameters are named
@@ -131,7 +131,7 @@ class DDF(FilterLayer):
 
     @torch.no_grad()
     def _start(self) -> None:
-        """With init="static", let the layer begin near a depthwise convolution.
+        """Let the layer begin near a depthwise convolution (init="static").
 
         Spatial filters get beta = 1 and alpha = 0.2 (Eq. 3), so a product is the channel's filter varied by a fifth. The
         bias of the convolution that predicts channel filters is drawn as a normal variable times 3, several times what the

@@ -23,7 +23,7 @@ Nonlinearity = Literal["relu", "linear"]
 
 
 class PooledConv2d(nn.Conv2d):
-    """A 1x1 convolution of maps (B, C, 1, 1), as the matrix product that it is: several times faster than as one."""
+    """A 1x1 convolution of maps (B, C, 1, 1), computed as a matrix product, which is several times faster."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias).unflatten(1, (self.out_channels, 1, 1))

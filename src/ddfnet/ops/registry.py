@@ -1,4 +1,4 @@
-"""How an op of ours is made: `define` gives it its eager function, autograd, autocast, `torch.func`, fake and FLOP rules.
+"""Make an op: `define` gives it its eager function, autograd, autocast, `torch.func`, fake and FLOP rules.
 
 A gradient rule is written once and reaches autograd three ways. It is registered on the op, which is what `torch.compile`
 and exported programs see. An eager call that needs gradients goes through an `autograd.Function` around the op, at a third
@@ -124,7 +124,7 @@ def _schema(name: str, tensors: Sequence[str], options: type[Any], outputs: int)
 
 
 def _schema_type(hint: Any) -> str:
-    """Of an option's annotation; a Literal is a string."""
+    """Return the schema's type for an option's annotation; a Literal is a string."""
     return _TYPES[hint] if hint in _TYPES else _TYPES[type(get_args(hint)[0])]
 
 

@@ -44,7 +44,7 @@ def export_hub(trained: Trained, folder: Path, *, scores: dict[str, Any] | None 
 
 
 def _config(trained: Trained) -> dict[str, Any]:
-    """What builds the network again: for `ddfnet.load`, and for timm where it is one of timm's."""
+    """Return what builds the network again: for `ddfnet.load`, and for timm where it is one of timm's."""
     config = json.loads(json.dumps(trained.config, default=str))
     ours = {"version": ddfnet.__version__, "classes": list(trained.class_names), "config": config}
     if trained.config["model"]["class_path"] != CLASSIFICATION:
@@ -64,7 +64,7 @@ def _config(trained: Trained) -> dict[str, Any]:
 
 
 def _preparation(trained: Trained, channels: int) -> dict[str, Any]:
-    """How images are prepared, in timm's words."""
+    """Return how images are prepared, in timm's words."""
     network: Any = trained.network
     own = network.pretrained_cfg
     kept = ("pool_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "first_conv", "classifier")

@@ -1,4 +1,4 @@
-"""What every task shares: one class that a run trains, scores, describes and draws."""
+"""The base of every task: one class that a run trains, scores, describes and draws."""
 
 import math
 from abc import ABC, abstractmethod

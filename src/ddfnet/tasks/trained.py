@@ -1,4 +1,4 @@
-"""`ddfnet.load`: a trained network, from its run, a checkpoint or an exported folder, with what images need for it."""
+"""`ddfnet.load`: a trained network from its run, a checkpoint or an exported folder, with what its images need."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -98,7 +98,7 @@ def load(source: Path | str) -> Trained:
 
 
 def _of_checkpoint(path: Path) -> Trained:
-    """Of a run's checkpoint, beside the run's options or alone; else of the authors'."""
+    """Load a run's checkpoint, beside the run's options or alone; else the authors'."""
     config = RunFolder(path.parent).config
     try:
         saved = load_checkpoint(path)
@@ -143,7 +143,7 @@ def _of_safetensors(path: Path) -> Trained:
 
 
 def _of_export(path: Path) -> Trained:
-    """Of the weights beside a config.json: of `ddfnet export --hub`, or of timm's."""
+    """Load the weights beside a config.json, of `ddfnet export --hub` or of timm."""
     from ddfnet.models.classification.checkpoints import read_released
 
     described = path.parent / "config.json"
@@ -164,7 +164,7 @@ def _of_export(path: Path) -> Trained:
 
 
 def _of_timm(network: Any) -> Trained:
-    """Of a timm network with weights, by what timm keeps of it."""
+    """Load a timm network with weights, by what timm keeps about it."""
     names = network.pretrained_cfg.get("label_names") or ()
     channels = network.pretrained_cfg["input_size"][0]
     return Trained(network, _Transform(timm_transform(network), channels), names, "classification", {})
@@ -188,7 +188,7 @@ def _assembled(config: dict[str, Any], classes: Sequence[str], state: Mapping[st
 
 
 def _data_transform(config: dict[str, Any], network: nn.Module, channels: int) -> "_Transform":
-    """How the run's test images were made tensors; as timm makes them where the data are not known."""
+    """Return how the run's test images became tensors; timm's way if the data are unknown."""
     if not config.get("data"):
         return _Transform(timm_transform(network), channels)
     data: Any = find(config["data"]["class_path"])(**(config["data"].get("init_args") or {}))

@@ -32,7 +32,7 @@ class Protocol:
     subsampled: bool
 
     def sample_position(self, factor: int) -> float:
-        """Where low-resolution pixel 0 lies, in high-resolution pixels from the centre of the first one."""
+        """Return where low-resolution pixel 0 lies, in high-resolution pixels from the centre of the first one."""
         return float((factor - 1) // 2) if self.subsampled else (factor - 1) / 2
 
 
@@ -49,19 +49,19 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def protocol_of(name: str) -> Protocol:
-    """The protocol of that name; ValueError where there is none."""
+    """Return the protocol of that name; raise ValueError if there is none."""
     if name not in PROTOCOLS:
         raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {name!r}")
     return PROTOCOLS[name]
 
 
 def border(protocol: str) -> int:
-    """Pixels at each side of the image that the protocol does not score."""
+    """Return how many pixels at each side of the image the protocol does not score."""
     return protocol_of(protocol).border
 
 
 def low_resolution(depth: Depth, factor: int, protocol: str = "pac") -> Depth:
-    """The depth map at a `factor`-th of its size, by the protocol.
+    """Return the depth map at a `factor`-th of its size, by the protocol.
 
     Low-resolution pixel i of "pac" lies on high-resolution pixel `i * factor + (factor - 1) // 2`; of "bicubic", in the
     middle of its `factor x factor` pixels, as everywhere else half a pixel off: `Protocol.sample_position` tells. The
@@ -107,7 +107,7 @@ def low_resolution(depth: Depth, factor: int, protocol: str = "pac") -> Depth:
 
 
 def _shrunk(image: Tensor, factor: int) -> Tensor:
-    """(..., H, W) -> (..., H / factor, W / factor), bicubic with antialiasing, computed in fp32 or wider."""
+    """Shrink (..., H, W) to (..., H / factor, W / factor), bicubic with antialiasing, computed in fp32 or wider."""
     height, width = image.shape[-2:]
     wide = image if image.dtype in (torch.float32, torch.float64) else image.float()
     small = F.interpolate(
@@ -138,7 +138,7 @@ class Normalisation(NamedTuple):
 
     @classmethod
     def of(cls, low: Tensor) -> "Normalisation":
-        """From a low-resolution map (..., h, w), NaN where unknown; ValueError where a map has no known value."""
+        """Measure a low-resolution map (..., h, w), NaN where unknown; raise ValueError if a map has no known value."""
         known = ~low.isnan()
         if not known.flatten(-2).any(-1).all():
             raise ValueError("low: expected at least one known value a map, got a map that is NaN everywhere")
@@ -147,9 +147,9 @@ class Normalisation(NamedTuple):
         return cls(least, torch.where(span > 0, span, 1.0))
 
     def apply(self, depth: Tensor) -> Tensor:
-        """To about 0..1; a high-resolution map may go beyond."""
+        """Bring depths to about 0..1; a high-resolution map may go beyond."""
         return (depth - self.least) / self.span
 
     def undo(self, normalised: Tensor) -> Tensor:
-        """Back to the depth's own unit."""
+        """Bring values back to the unit of the depth."""
         return normalised * self.span + self.least

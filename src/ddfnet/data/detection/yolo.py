@@ -52,7 +52,7 @@ def yolo_splits(
 
 
 def _told(root: Path) -> dict[str, Any]:
-    """What the YAML file of the data set says; nothing where there is none."""
+    """Return what the YAML file of the data set says; nothing where there is none."""
     import yaml
 
     files = [path for name in ("data", "dataset", "*") for path in sorted(root.glob(f"{name}.y*ml"))]
@@ -81,7 +81,7 @@ def _classes(root: Path, told: dict[str, Any]) -> list[str]:
 
 
 def _images(root: Path, told: dict[str, Any], part: str) -> list[Path] | None:
-    """The images of a part, None where nothing says that there is such a part."""
+    """Return the images of a part, None where nothing says that there is such a part."""
     named = next((value for key, value in told.items() if key in SYNONYMS[part] and value), None)
     if named is not None:
         found = []
@@ -94,7 +94,7 @@ def _images(root: Path, told: dict[str, Any], part: str) -> list[Path] | None:
 
 
 def _place(root: Path, base: Any, entry: str) -> Path:
-    """A path of the YAML file, which tools write from several folders."""
+    """Return a path of the YAML file, which tools write from several folders."""
     candidates = [Path(str(base or "")) / entry, Path(entry), Path(entry.removeprefix("../"))]
     for candidate in candidates:
         for path in (root / candidate, candidate):
@@ -104,7 +104,7 @@ def _place(root: Path, base: Any, entry: str) -> Path:
 
 
 def _listed(place: Path) -> list[Path]:
-    """The images of a folder, or those that a text file lists."""
+    """Return the images of a folder, or those that a text file lists."""
     if place.is_file():
         lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines()]
         return [place.parent / line for line in lines if line]
@@ -132,7 +132,7 @@ def _record(image: Path, size: tuple[int, int], classes: list[str]) -> Annotated
 
 
 def _label_file(image: Path) -> Path:
-    """In the place of the image with the last folder `images` as `labels`, or beside it."""
+    """Return the image's path with the last folder `images` replaced by `labels`, or a file beside the image."""
     parts = list(image.parts)
     for place in reversed(range(len(parts) - 1)):
         if parts[place].lower() == "images":
@@ -142,7 +142,7 @@ def _label_file(image: Path) -> Path:
 
 
 def _box(line: str, where: str, classes: list[str]) -> tuple[int, NDArray[np.float64]]:
-    """Label, from 1, and left, top, right and bottom in shares of the image."""
+    """Return the label, from 1, and left, top, right and bottom in shares of the image."""
     try:
         number, *values = (float(word) for word in line.split())
     except ValueError:

@@ -101,7 +101,7 @@ class DyNetBottleneck(timm_resnet.Bottleneck):
 
 
 def _joined(block: Any, x: Tensor, y: Tensor) -> Tensor:
-    """The end of a block of timm's: attention, stochastic depth and the shortcut."""
+    """Return the end of a block of timm's: attention, stochastic depth and the shortcut."""
     y = y if block.se is None else block.se(y)
     y = y if block.drop_path is None else block.drop_path(y)
     return y + (x if block.downsample is None else block.downsample(x))

@@ -67,7 +67,7 @@ class SmallAttentionAugmentedResNet(SmallImageResNet):
 
 
 def _take_layer_args(kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    """The options of the layers out of `block_args`, whose layer stays a convolution; None if they ask for another layer."""
+    """Return the layers' options out of `block_args`, whose layer stays a convolution; None if they ask for another one."""
     block_args = dict(kwargs.get("block_args") or {})
     if block_args.get("layer", AttentionAugmentedConv) is not AttentionAugmentedConv:
         return None
@@ -84,7 +84,7 @@ def _add_attention(
     img_size: int,
     layer_args: dict[str, Any] | None,
 ) -> None:
-    """Lets stages attend to maps of at most 1 / `least` of the image's side."""
+    """Let stages attend to maps of at most 1 / `least` of the image's side."""
     if layer_args is None:
         return
     for stage in stages:
@@ -165,7 +165,7 @@ def _mini(name: str, what: str, *, network: type[SmallImageResNet] = SmallImageR
 
 
 def _merged(block_args: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """`asked` over `block_args`, and so with the options of the layer, if it is the same."""
+    """Merge `asked` into `block_args`, and into the options of the layer if it is the same."""
     merged = {**block_args, **asked}
     if "layer_args" in block_args and "layer" not in asked:
         merged["layer_args"] = {**block_args["layer_args"], **asked.get("layer_args", {})}

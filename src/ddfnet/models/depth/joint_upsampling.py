@@ -73,7 +73,7 @@ class JointUpsampler(nn.Module):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Return the constructor's arguments, from which the same network can be built."""
+        """The constructor's arguments, from which the same network can be built."""
         return {"scale_factor": self.scale_factor, "residual": self.residual, "samples": self.samples}
 
     def forward(self, depth: Tensor, rgb: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class JointUpsampler(nn.Module):
         return y[:, :, :height, :width]
 
     def resize(self, guide: Tensor, size: Sequence[int]) -> Tensor:
-        """A stage's guide, brought from the resolution of rgb to that of the stage's output."""
+        """Return a stage's guide, brought from the resolution of rgb to that of the stage's output."""
         return resize(guide, size)
 
     def _check(self, depth: Tensor, rgb: Tensor) -> None:
@@ -202,7 +202,7 @@ class PacJointUpsample(JointUpsampler):
 
 
 def pretrained(scale_factor: int = 8) -> DDFUpNet:
-    """The `DDFUpNet` whose weights ship with the package, in eval mode.
+    """Return the `DDFUpNet` whose weights ship with the package, in eval mode.
 
     Raises:
         FileNotFoundError: no weights ship for that factor.
@@ -217,7 +217,7 @@ def pretrained(scale_factor: int = 8) -> DDFUpNet:
 
 
 def load(path: Path | str) -> DDFUpNet:
-    """The `DDFUpNet` of a file of `save`, in eval mode.
+    """Return the `DDFUpNet` of a file of `save`, in eval mode.
 
     Raises:
         FileNotFoundError: no such file.
@@ -248,7 +248,7 @@ def load(path: Path | str) -> DDFUpNet:
 
 
 def save(network: DDFUpNet, path: Path | str, **card: Any) -> None:
-    """Writes the weights as .safetensors, whole or not at all, with the constructor's options as metadata.
+    """Write the weights as .safetensors, whole or not at all, with the constructor's options as metadata.
 
     Args:
         network: of any device.
@@ -273,7 +273,7 @@ def save(network: DDFUpNet, path: Path | str, **card: Any) -> None:
 
 
 def _bilinear(depth: Tensor, factor: int, samples: Samples) -> Tensor:
-    """(B, 1, h, w) -> (B, 1, f*h, f*w), between the samples where they lie, and constant beyond the outermost."""
+    """Interpolate (B, 1, h, w) -> (B, 1, f*h, f*w) between the samples where they lie; constant beyond the outermost."""
     if samples == "middle":
         return F.interpolate(depth, scale_factor=float(factor), mode="bilinear", align_corners=False)
     # With corners on corners, samples come to lie f pixels apart from pixel 0 on, of which the first is one of the border.
@@ -284,7 +284,7 @@ def _bilinear(depth: Tensor, factor: int, samples: Samples) -> Tensor:
 
 
 def _convolutions(*widths: int) -> nn.Sequential:
-    """5x5 convolutions from each width to the next, with ReLU between."""
+    """Return 5x5 convolutions from each width to the next, with ReLU between."""
     layers: list[nn.Module] = []
     for channels, out_channels in itertools.pairwise(widths):
         layers += [nn.ReLU(), nn.Conv2d(channels, out_channels, 5, padding=2)]

@@ -1,4 +1,4 @@
-"""`Upsampler`: the one contract of every upsampling layer here, so that one stands where another stood."""
+"""`Upsampler`: the contract of every upsampling layer here, so that one can replace another."""
 
 from collections.abc import Sequence
 
@@ -47,7 +47,7 @@ class Upsampler(Layer):
         return y if size is None else crop(y, x, self.scale_factor, size)
 
     def upsample(self, x: Tensor, guide: Tensor | None) -> Tensor:
-        """(B, C, H, W) -> (B, C, r*H, r*W)."""
+        """Upsample (B, C, H, W) -> (B, C, r*H, r*W)."""
         raise NotImplementedError
 
     def reset_parameters(self) -> None:

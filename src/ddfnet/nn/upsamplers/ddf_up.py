@@ -58,7 +58,7 @@ def _separable_conv2d(x: Tensor, guidance: Tensor, predict: Tensor, bias: Tensor
 
 
 class DDFUp(Upsampler, FilterLayer):
-    """Upsample r times by r*r DDF operations with filters of their own, pixel-shuffled (Fig. 5).
+    """Upsample r times by r*r DDF operations, each with its filters, pixel-shuffled (Fig. 5).
 
     Channel filters are predicted from x: global average pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU,
     1x1 to r*r*C*K channels, normalised. Spatial filters are predicted from a guidance, and normalised:

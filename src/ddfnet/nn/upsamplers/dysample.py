@@ -74,7 +74,7 @@ class DySample(Upsampler):
             nn.init.zeros_(self.scope.weight)
 
     def offsets(self, x: Tensor) -> Tensor:
-        """(B, 2, g, r*H, r*W): how far each point is from that of bilinear interpolation, right and down, in pixels of x."""
+        """Return how far each point is from bilinear interpolation's, right and down, in pixels: (B, 2, g, r*H, r*W)."""
         r = self.scale_factor
         source = x if self.style == "lp" else F.pixel_shuffle(x, r)
         offsets = self.offset(source)

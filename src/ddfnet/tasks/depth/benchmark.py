@@ -1,4 +1,4 @@
-"""Depth upsampling scored as its literature does, image by image: NYU Depth v2 and Lu, by three protocols.
+"""Score depth upsampling as its literature does, image by image: NYU Depth v2 and Lu, by three protocols.
 
     python -m ddfnet.tasks.depth.benchmark --data.root DIR --csv FILE
 
@@ -77,7 +77,7 @@ class Scored:
 
 
 def data_sets(root: Path, *, every: int = 1, cache: Path | None = None) -> list[Scored]:
-    """NYU 1000-1448, every n-th from the first, in cm, without 6 pixels of border; and Lu's six, of 255, whole."""
+    """Return NYU 1000-1448, every n-th from the first, in cm, without 6 pixels of border; and Lu's six, of 255, whole."""
     nyu, lu = NYUDepth8Bit(root / "nyu-depth-v2", "test", cache=cache), Lu(root / "lu")
     return [
         Scored("nyu", nyu, range(0, len(nyu), every), 6, "cm", 100.0),
@@ -86,7 +86,7 @@ def data_sets(root: Path, *, every: int = 1, cache: Path | None = None) -> list[
 
 
 def low_resolution(depth: Tensor, factor: int, protocol: str) -> Tensor:
-    """(1, 1, H, W), of sides that are multiples of `factor`, -> (1, 1, H/f, W/f)."""
+    """Return (1, 1, H/f, W/f) of (1, 1, H, W), whose sides are multiples of `factor`."""
     if protocol == "point":
         first = (factor - 1) // 2
         return depth[:, :, first::factor, first::factor]
@@ -98,7 +98,7 @@ def low_resolution(depth: Tensor, factor: int, protocol: str) -> Tensor:
 
 
 def bicubic(low: Tensor, rgb: Tensor, factor: int, protocol: str) -> Tensor:
-    """Bicubic interpolation between where the samples lie: the base of every ratio."""
+    """Interpolate bicubically between where the samples lie: the base of every ratio."""
     size = (rgb.shape[2], rgb.shape[3])
     if protocol == "bicubic":
         return _pillow_bicubic(low, size)
@@ -106,7 +106,7 @@ def bicubic(low: Tensor, rgb: Tensor, factor: int, protocol: str) -> Tensor:
 
 
 def by_network(network: ConvexUpNet) -> Upsample:
-    """The network as a method."""
+    """Return the network as a method."""
     network = network.eval().to(memory_format=torch.channels_last)
 
     def upsample(low: Tensor, rgb: Tensor, factor: int, protocol: str) -> Tensor:
@@ -118,7 +118,7 @@ def by_network(network: ConvexUpNet) -> Upsample:
 
 
 def by_filter(method: JointBilateral | GuidedFilter) -> Upsample:
-    """A classical filter as a method."""
+    """Return a classical filter as a method."""
 
     def upsample(low: Tensor, rgb: Tensor, factor: int, protocol: str) -> Tensor:
         return method(low, rgb, factor=factor, protocol="pac" if protocol == "point" else "bicubic")
@@ -129,7 +129,7 @@ def by_filter(method: JointBilateral | GuidedFilter) -> Upsample:
 def score(
     data: Scored, methods: Mapping[str, Upsample], *, factors: Sequence[int], protocols: Sequence[str]
 ) -> Iterator[Score]:
-    """Of every method on every image, the images in the outermost loop."""
+    """Score every method on every image, the images in the outermost loop."""
     for number in data.numbers:
         image = data.images[number]
         for factor in factors:
@@ -157,7 +157,7 @@ def score(
 
 
 def summary(scores: Sequence[Score]) -> Iterator[dict[str, Any]]:
-    """Means over images of each data set, protocol, factor and method; the mean ratio is that of the means."""
+    """Average over the images of each data set, protocol, factor and method; the mean ratio is that of the means."""
     keys = dict.fromkeys((s.dataset, s.protocol, s.factor, s.method) for s in scores)
     for key in keys:
         group = [s for s in scores if (s.dataset, s.protocol, s.factor, s.method) == key]
@@ -195,7 +195,7 @@ def _rmse(error: Tensor, data: Scored) -> float:
 
 
 def _outside(found: Tensor, low: Tensor, factor: int, protocol: str, side: int) -> float:
-    """The share of pixels beyond the range of the side x side samples around them, by more than 0.1% of the map's range."""
+    """Return the share of pixels beyond the range of the side x side samples around them, by > 0.1% of the map's range."""
     bounds = []
     for sign in (1, -1):
         if side == 3:
@@ -216,7 +216,7 @@ def _pillow_bicubic(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def write(rows: Sequence[dict[str, Any]], path: Path, where: Mapping[str, Any]) -> None:
-    """A CSV file with a line for each row, each ending with the columns of `where`."""
+    """Write a CSV file with a line for each row, each ending with the columns of `where`."""
     with whole_or_absent(path) as partial, Path(partial).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], *where])
         writer.writeheader()

@@ -129,7 +129,7 @@ class DepthUpsampling(Task):
         return _FromImage(self.network), shape, f"{shape[2]} x {shape[3]} pixels"
 
     def draw(self, data: TaskData, folder: Path) -> dict[str, Path]:
-        """Draws test images: RGB, the low resolution, bicubic, ours and its error. Writes the weights of a DDFUpNet."""
+        """Draw test images: RGB, the low resolution, bicubic, ours and its error. Write the weights of a DDFUpNet."""
         split: ScoredSplit = data.splits.test
         path = folder / "depth.png"
         rows = []
@@ -144,16 +144,16 @@ class DepthUpsampling(Task):
         return {"depth": path}
 
     def predict(self, low: Tensor, rgb: Tensor) -> Tensor:
-        """Upsamples low (B, 1, h, w), in any unit and NaN where unknown, under rgb; on the CPU, in the mode of eval."""
+        """Upsample low (B, 1, h, w), in any unit and NaN where unknown, under rgb; on the CPU, in the mode of eval."""
         with self.inference():
             return self(low.to(self.device), rgb.to(self.device)).cpu()
 
     def low_resolution(self, depth: Tensor) -> Tensor:
-        """The low resolution of depth (B, 1, H, W), NaN where unknown, by the protocol."""
+        """Return the low resolution of depth (B, 1, H, W), NaN where unknown, by the protocol."""
         return low_resolution(depth, self.hparams["scale_factor"], self.hparams["protocol"])
 
     def forward(self, low: Tensor, rgb: Tensor) -> Tensor:
-        """Depth (B, 1, H, W) from low (B, 1, h, w), in any unit and NaN where unknown, and rgb (B, 3, H, W) in 0..1."""
+        """Return depth (B, 1, H, W) from low (B, 1, h, w), any unit and NaN where unknown, and rgb (B, 3, H, W) in 0..1."""
         if self.hparams["channels_last"]:
             rgb = rgb.contiguous(memory_format=torch.channels_last)
         return upsample(self.network, low, rgb)
@@ -232,7 +232,7 @@ class DepthUpsampling(Task):
 
 @torch.no_grad()
 def initialise(network: JointUpsampler) -> None:
-    """He et al.'s initialisation (ICCV 2015) of every layer, a transposed one by the taps that meet an output pixel.
+    """Initialise every layer as He et al. (ICCV 2015); a transposed one by the taps that meet an output pixel.
 
     PyTorch's own shrinks what passes a layer to 0.4 of it, and DDF-Up, whose filters have a norm of 1 together, to a third:
     after four stages next to nothing is left of the depth. The last layer starts at a tenth: the first steps are calm.
@@ -254,7 +254,7 @@ def initialise(network: JointUpsampler) -> None:
 
 @torch.no_grad()
 def begin_with(network: JointUpsampler, start: str | Path) -> None:
-    """Gives `network` the weights of the same one, or of one of half its factor with its coarsest stage twice.
+    """Give `network` the weights of the same one, or of one of half its factor with its coarsest stage twice.
 
     Args:
         start: folder of a run, a .safetensors file, or "pretrained": weights that ship, of its factor or half of it.
@@ -293,7 +293,7 @@ def _weights(start: str | Path, factor: int) -> dict[str, Tensor]:
 
 
 def upsample(network: JointUpsampler, low: Tensor, rgb: Tensor) -> Tensor:
-    """`network` on maps of any unit: unknown pixels filled, each map brought to 0..1 by its known values, and back.
+    """Run `network` on maps of any unit: unknown pixels filled, each map brought to 0..1 by its known values, and back.
 
     Args:
         low: (B, 1, h, w), NaN where unknown.

@@ -27,7 +27,7 @@ class DetectionSplits:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; the first is that of label 1."""
+        """The names of the classes; the first is that of label 1."""
         return self.train.classes
 
 

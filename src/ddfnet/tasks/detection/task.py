@@ -143,7 +143,7 @@ class Detection(Task):
         return network.backbone, shape, "backbone and pyramid"
 
     def draw(self, data: TaskData, folder: Path) -> dict[str, Path]:
-        """Draws detections beside the ground truth; writes those of all test images, if just found, as COCO's results."""
+        """Draw detections beside the ground truth; write those of all test images, if just found, as COCO's results."""
         split = data.splits.test
         images, targets, _, _ = _first_readable(split, PICTURES)
         path = folder / "detections.png"
@@ -153,12 +153,12 @@ class Detection(Task):
         return {"detections": path}
 
     def predict(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Boxes, labels and scores of each image (3, H, W) in 0..1, on the CPU; the mode of training is kept."""
+        """Return boxes, labels and scores of each image (3, H, W) in 0..1, on the CPU; the mode of training is kept."""
         with self.inference():
             return _on_cpu(self([image.to(self.device) for image in images]))
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Detections of images (3, H, W) in 0..1: boxes (N, 4) in pixels, labels (N,) from 1, scores (N,)."""
+        """Return detections of images (3, H, W) in 0..1: boxes (N, 4) in pixels, labels (N,) from 1, scores (N,)."""
         found: list[dict[str, Tensor]] = self.network(images)
         return [{**detections, "boxes": detections["boxes"].float()} for detections in found]
 
@@ -229,7 +229,7 @@ class Detection(Task):
 
 
 def _first_readable(split: DetectionSplit, count: int) -> Batch:
-    """The first images of a split that can be read, `count` or as many as there are."""
+    """Return the first images of a split that can be read, `count` or as many as there are."""
     places: list[int] = []
     for index in range(len(split)):
         places += split.__getitems__([index]).places
@@ -241,12 +241,12 @@ def _first_readable(split: DetectionSplit, count: int) -> Batch:
 
 
 def _on_cpu(images: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """What is scored is scored there, box by box."""
+    """Move detections to the CPU, where they are scored box by box."""
     return [{name: value.cpu() for name, value in of_image.items()} for of_image in images]
 
 
 def average_precision() -> MeanAveragePrecision:
-    """COCO's scores of boxes, as pycocotools computes them.
+    """Compute COCO's scores of boxes, as pycocotools does.
 
     torchmetrics' own thresholds are rounded to float32, which moves scores in their third digit: a recall of exactly 0.05
     misses a threshold of 0.0500000007. These are pycocotools'.

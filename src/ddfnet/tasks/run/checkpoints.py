@@ -28,7 +28,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What was saved in `path`, on the CPU; only tensors and plain Python data are ever loaded.
+    """Return what was saved in `path`, on the CPU; only tensors and plain Python data are ever loaded.
 
     Raises:
         FileNotFoundError: no such file.
@@ -57,7 +57,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Loads the weights of `path` into `model`; ValueError, in one sentence, where they are those of another."""
+    """Load the weights of `path` into `model`; raise ValueError, in one sentence, if they are those of another."""
     checkpoint = load_checkpoint(path)
     classes = checkpoint.get("classes")
     if classes is not None and classes != list(getattr(model, "classes", classes)):

@@ -42,11 +42,11 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether anything of a run is here."""
+        """True if anything of a run is here."""
         return any(path.exists() for path in (self.config, self.last, self.best, self.metrics, self.summary))
 
     def read_summary(self) -> dict[str, Any] | None:
-        """What the finished run wrote, None before it finished."""
+        """Return what the finished run wrote, None before it finished."""
         if not self.summary.is_file():
             return None
         try:
@@ -171,13 +171,13 @@ def make_trainer(options: dict[str, Any], callbacks: list[lightning.Callback]) -
 
 
 def describe_device(trainer: lightning.Trainer) -> str:
-    """The device's name, as people know it."""
+    """Return the name by which people know the device."""
     root = trainer.strategy.root_device
     return torch.cuda.get_device_name(root) if root.type == "cuda" else f"{root.type} ({platform.machine()})"
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on."""
+    """Return the versions that a result depends on."""
     packages = ("torch", "torchvision", "pytorch-lightning", "timm", "numba", "kornia")
     found = {"ddfnet": ddfnet.__version__, "python": platform.python_version()}
     for package in packages:

@@ -61,7 +61,7 @@ class History(lightning.Callback):
                 print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}:", ", ".join(told), flush=True)
 
     def write(self) -> None:
-        """Writes `metrics.csv`, one row an epoch."""
+        """Write `metrics.csv`, one row an epoch."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(name for row in self.rows for name in row)))
         writer.writeheader()
@@ -70,7 +70,7 @@ class History(lightning.Callback):
 
     @property
     def best(self) -> dict[str, float]:
-        """The row of the first epoch whose metric none surpasses; ValueError where an epoch has none."""
+        """The row of the first epoch whose metric none surpasses; raises ValueError if an epoch has none."""
         if any(self.metric not in row for row in self.rows):
             raise ValueError(f"data: expected validation images that can be read, got none to compute {self.metric} by")
         sign = 1 if self.mode == "max" else -1

@@ -1,4 +1,4 @@
-"""What the host tells a CPU kernel: sizes, addresses, byte strides and where each piece of scratch begins.
+"""The record that the host passes to a CPU kernel: sizes, addresses, byte strides and where each piece of scratch begins.
 
 Every kernel has the one signature `kernel(call)`, the address of these numbers, which is what OpenMP's threads can be
 given. It takes a part of the scratch for itself, then one work item after another until none is left, both by counting
