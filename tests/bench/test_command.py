@@ -14,7 +14,7 @@ from ddfnet.bench.model import create
 from ddfnet.bench.plots import plot
 from ddfnet.bench.results import read
 from ddfnet.bench.rivals import ON_REQUEST, RIVALS, UP_RIVALS
-from ddfnet.cli.bench import main
+from ddfnet.cli import main
 
 QUICK = ("--device", "cpu", "--quick", "--seconds", "0.001", "--layout", "nchw")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -27,7 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*argv: object) -> int:
-    return main([str(argument) for argument in argv])
+    return main(["bench", *map(str, argv)])
 
 
 @pytest.mark.usefixtures("small")

@@ -32,7 +32,7 @@ Decoupled dynamic filters for PyTorch, {ddfnet.__version__}.
 commands:
 {chr(10).join(f"  {name:<18} {text}" for name, text in COMMANDS.items())}
 
-`ddfnet COMMAND --help` tells the options of a command; `ddfnet --version` the version.
+`ddfnet COMMAND --help` lists the options of a command; `ddfnet --version` prints the version.
 `ddfnet train` without options trains a small DDF network on real images, in a few minutes on a CPU.
 """
 
@@ -66,19 +66,25 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except argparse.ArgumentError as error:
         print(
-            f"ddfnet {name}: {_option_error(str(error))}\n(`ddfnet {name} --help` tells the options)", file=sys.stderr
+            f"ddfnet {name}: {_option_error(str(error))}\n(`ddfnet {name} --help` lists the options)", file=sys.stderr
         )
         return 2
     except Exception as error:
         if "DDFNET_TRACEBACK" in os.environ:
             raise
-        text = str(error)
-        if text.startswith("Caught ") and "DataLoader worker" in text:  # with the worker's whole traceback behind it
-            text = text.strip().splitlines()[-1].partition(": ")[2]
-        sentence = " ".join(text.split()) or type(error).__name__
-        print(f"ddfnet {name}: {sentence}\n(DDFNET_TRACEBACK=1 shows where)", file=sys.stderr)
+        print(f"ddfnet {name}: {_sentence(error)}\n(DDFNET_TRACEBACK=1 shows where)", file=sys.stderr)
         return 1
     return code
+
+
+def _sentence(error: Exception) -> str:
+    """Return what is wrong as one line."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    elif text.startswith("Caught ") and "DataLoader worker" in text:  # with the worker's whole traceback behind it
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _option_error(message: str) -> str:

@@ -153,6 +153,6 @@ def test_recipes_with_different_scores(here: Path, capsys: pytest.CaptureFixture
     ],
 )
 def test_errors(here: Path, capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str) -> None:
-    assert main(["study", *argv]) == 1
+    assert main(["study", *argv]) in (1, 2)  # found while options are read, or later
     assert sentence in capsys.readouterr().err
     assert not (here / "runs").exists()
