@@ -29,7 +29,7 @@ def run(
         settings: of the run.
         backends: of ours.
         rivals: by name; None for all that fit the case but those `ON_REQUEST`. Ratios are to the first that is not "copy".
-        skip: told what was left out, and why.
+        skip: called with a sentence on what was left out, and why.
     """
     for case in cases:
         names = rivals_of(case, rivals)

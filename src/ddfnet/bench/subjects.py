@@ -1,4 +1,4 @@
-"""Something to time on tensors, an operator or a layer: what is called, and what is known of it before it is timed."""
+"""Something to time on tensors, an operator or a layer: what is called, and what is known about it before it is timed."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def entries(
 ) -> dict[str, Entry]:
     """Run each subject once and measure what is not time: bytes, FLOPs, peak memory.
 
-    A subject that can't run here (memory, an operation PyTorch lacks for a dtype) is left out and `skip` told why.
+    A subject that can't run here (memory, an operation PyTorch lacks for a dtype) is left out, and `skip` gets the reason.
     """
     ready = {}
     for subject in subjects:

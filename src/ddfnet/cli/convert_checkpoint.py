@@ -1,4 +1,4 @@
-"""`ddfnet convert-checkpoint IN -o OUT.safetensors`: the weights of a released checkpoint, and nothing else of it."""
+"""`ddfnet convert-checkpoint IN -o OUT.safetensors`: the weights of a released checkpoint, and nothing else."""
 
 from pathlib import Path
 

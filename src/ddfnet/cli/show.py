@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
         help="the network whose layer of that name gives the dense maps (default: a dense convolution with random weights)",
     )
     parser.add_argument(
-        "--size", type=whole(1), metavar="N", help="pixels of the shorter side (default: the network's own)"
+        "--size", type=whole(1), metavar="N", help="pixels of the shorter side (default: the network's)"
     )
     parser.add_argument("--clusters", type=int, default=CLUSTERS, metavar="N", help=f"1 to 10 (default: {CLUSTERS})")
     parser.add_argument(

@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
         prog="ddfnet study",
         usage="ddfnet study RECIPE_OR_GROUP ... [--seeds N ...] [--folder DIR] [--jobs N] [--threads N] "
         "[--csv FILE] [--plot FILE] [-- OPTIONS OF ddfnet train]",
-        description="Trains every recipe with every seed and tells the mean and the spread (standard deviation) of the test "
+        description="Trains every recipe with every seed and prints mean and spread (standard deviation) of the test "
         "scores. The same command again goes on where it was killed and adds seeds. Groups are folders of recipes: "
         f"{', '.join(recipes.groups())}.",
     )

@@ -171,7 +171,7 @@ def unit_transform(image: Image.Image) -> Tensor:
 
 
 def hold_out(images: Images, chosen: list[int], share: float) -> tuple[list[int], list[int]]:
-    """Return those of `chosen` without and with a share of each class, at least one image of it, by a fixed shuffle."""
+    """Return those of `chosen` without and with a share of each class, at least one image each, by a fixed shuffle."""
     kept: list[int] = []
     held: list[int] = []
     by_class: dict[int, list[int]] = {}

@@ -66,7 +66,7 @@ class InMemorySplit:
         return len(self.images)
 
     def set_epoch(self, epoch: int) -> None:
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 3 + 1)  # a stream of its own
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 3 + 1)  # another stream than the order's
         self.flips = torch.rand(len(self), generator=generator) < 0.5
         self.shifts = torch.randint(-self.max_shift, self.max_shift + 1, (len(self), 2), generator=generator)
 
@@ -81,7 +81,7 @@ class InMemorySplit:
 
 
 def _shifted(images: Tensor, shifts: Tensor, background: float) -> Tensor:
-    """Return each of the images (B, C, H, W) moved by its own shifts (B, 2) in pixels, down and right."""
+    """Return each of the images (B, C, H, W) moved by shifts (B, 2) in pixels, down and right."""
     height, width = images.shape[2:]
     rows = torch.arange(height) - shifts[:, :1]  # (B, H): the row that moves here
     columns = torch.arange(width) - shifts[:, 1:]  # (B, W)

@@ -40,7 +40,7 @@ class DDF(FilterLayer):
         channels: C, in and out.
         kernel_size: k, odd; at least 3 with norm="filter".
         stride, dilation: of the filters; zero padding keeps the size, (H, W) -> (ceil(H / s), ceil(W / s)).
-        heads: G, groups of channels with a spatial filter of their own; divides `channels`; 1 with branches="channel".
+        heads: G, groups of channels, each with its spatial filter; divides `channels`; 1 with branches="channel".
         squeeze_ratio: sigma of the channel branch (Table 3c).
         combine: "mul" (the paper) or "add".
         norm: "filter" (Eq. 3), "sigmoid", "batch" (batch norm of the predicted taps) or "none" (Table 3b).

@@ -163,7 +163,7 @@ def _eager_function(op: Any, save: Rule, gradient: Rule, differentiable: int | N
 
         @staticmethod
         def forward(ctx: Any, *args: Any) -> Any:
-            with torch._C._AutoDispatchBelowAutograd():  # else the op looks for its own rules again
+            with torch._C._AutoDispatchBelowAutograd():  # else the op looks for its rules again
                 output = op(*args)
             save(ctx, args, output)
             if differentiable is not None:
@@ -233,7 +233,7 @@ def is_traced() -> bool:
 
 
 def needs_reference() -> bool:
-    """True where "auto" must be PyTorch's own operations: in ONNX programs and in compiled `torch.func` transforms."""
+    """True where "auto" must be PyTorch's operations: in ONNX programs and in compiled `torch.func` transforms."""
     if torch.compiler.is_compiling() and is_transformed():
         return True
     # torch.onnx takes longer to load than a call may, and whoever exports has loaded it.

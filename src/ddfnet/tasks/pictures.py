@@ -127,7 +127,7 @@ def draw_detections(
 
 
 def draw_found(image: Tensor, found: dict[str, Tensor], classes: Sequence[str], path: Path) -> None:
-    """Draw the boxes found on an image, in its own size.
+    """Draw the boxes found on an image, at the image's size.
 
     Args:
         image: (3, H, W) in 0..1.

@@ -19,7 +19,7 @@ from ddfnet.tasks.run.folder import RunFolder
 from ddfnet.tasks.run.start import channels_of
 
 CLASSIFICATION = "ddfnet.tasks.classification.Classification"
-# What tells the task of a checkpoint that lies without its run: an option of its own.
+# Options that identify the task of a checkpoint without its run: no other task has them.
 TASKS = {
     "backbone": "ddfnet.tasks.detection.Detection",
     "scale_factor": "ddfnet.tasks.depth.task.DepthUpsampling",

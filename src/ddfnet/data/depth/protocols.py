@@ -1,7 +1,7 @@
 """How a low-resolution depth map is made from a full one: the two protocols in use, whose numbers are not comparable.
 
 Table 7 is PAC-Net's protocol (Su et al. 2019, after Li et al. 2016): pure subsampling. Most papers since 2021 shrink the
-depth bicubically instead, which leaves more of it: name the protocol wherever a number is printed.
+depth bicubically instead, which keeps more detail: name the protocol wherever a number is printed.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ KNOWN = 0.5  # least weight of the known pixels under the kernel for its sum to 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to make the low resolution and to score what is made of it.
+    """One way to make the low resolution and to score what methods make of that.
 
     Attributes:
         description: one line, to print beside scores.
@@ -64,7 +64,7 @@ def low_resolution(depth: Depth, factor: int, protocol: str = "pac") -> Depth:
     """Return the depth map at a `factor`-th of its size, by the protocol.
 
     Low-resolution pixel i of "pac" lies on high-resolution pixel `i * factor + (factor - 1) // 2`; of "bicubic", in the
-    middle of its `factor x factor` pixels, as everywhere else half a pixel off: `Protocol.sample_position` tells. The
+    middle of its `factor x factor` pixels, as everywhere else half a pixel off: `Protocol.sample_position` says. The
     bicubic kernel is widened by the factor, as Pillow's and MATLAB's imresize do (a = -1/2); at the image's border it is
     cut and its weights brought to sum 1, as Pillow does (MATLAB mirrors the image there). Over unknown pixels it is brought
     to sum 1 likewise, and the result is unknown where less than half of the weight is over known ones.
@@ -79,7 +79,7 @@ def low_resolution(depth: Depth, factor: int, protocol: str = "pac") -> Depth:
 
     Raises:
         TypeError: depth is not floating.
-        ValueError: there is no such protocol, the factor is below 1, or the sides are not multiples of it.
+        ValueError: there is no such protocol, the factor is below 1, or the sides are not multiples of the factor.
 
     Example:
         >>> low_resolution(np.arange(8.0)[None].repeat(8, 0), 4)
@@ -121,7 +121,7 @@ def _shrunk(image: Tensor, factor: int) -> Tensor:
 
 
 class Normalisation(NamedTuple):
-    """PAC-Net's: each low-resolution map brought to 0..1 by its own least and greatest value, undone before the error.
+    """PAC-Net's: each low-resolution map brought to 0..1 by its least and greatest value, undone before the error.
 
     Example:
         >>> low = torch.tensor([[2.0, 4.0], [3.0, 6.0]])

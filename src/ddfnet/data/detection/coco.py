@@ -149,7 +149,7 @@ def _by_id(entries: list[Any], annotations: Path, key: str, **fields: type) -> d
             if kind is str and not isinstance(value, str):
                 raise ValueError(f"{where}: {name}: expected a string, got {value!r}")
         if entry["id"] in found:
-            raise ValueError(f"{where}: expected an id of its own, got {entry['id']!r}, which an earlier one has")
+            raise ValueError(f"{where}: expected a unique id, got {entry['id']!r}, which an earlier one has")
         found[entry["id"]] = entry
     return found
 

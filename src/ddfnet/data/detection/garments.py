@@ -23,7 +23,7 @@ VERSION = 1  # of what is drawn; another one where the same arguments give other
 SPLITS = ("train", "val", "test")
 IMAGES = (800, 100, 300)
 IMAGE_SIZE = 128
-PHOTOGRAPHS = {  # in scikit-image's own package; both views of the motorcycle are one scene
+PHOTOGRAPHS = {  # in scikit-image's package; both views of the motorcycle are one scene
     "train": (
         "astronaut",
         "camera",
@@ -56,7 +56,7 @@ class _Placed:
 
 
 def default_folder() -> Path:
-    """Return where this version of the data set is kept when nobody says where: below `XDG_CACHE_HOME`, or `~/.cache`."""
+    """Return the default folder of this version of the data set: below `XDG_CACHE_HOME`, or `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddfnet" / f"garments-{VERSION}"
 
 
@@ -232,7 +232,7 @@ def _covered(garment: _Placed, above: list[_Placed], new: Mask) -> bool:
 
 
 def _cut_out(picture: Pixels) -> tuple[Pixels, Mask]:
-    """Return the garment's pixels in their tight box, and which of them are its own; holes inside are."""
+    """Return the garment's pixels in their tight box, and a mask of the garment, holes inside included."""
     from scipy.ndimage import binary_fill_holes
 
     solid: Mask = binary_fill_holes(picture > 20)

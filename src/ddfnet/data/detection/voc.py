@@ -33,7 +33,7 @@ def voc_splits(
 
     Corners are pixels counted from 1 and belong to their box, as VOC defines them: the left edge of the first pixel is 0
     here. A box whose corners share a row or a column is dropped, and named in a warning. A box marked difficult is neither
-    trained on nor scored, as in VOC's own scores. The classes are the names found in all splits, in alphabetical order.
+    trained on nor scored, as in VOC's scores. The classes are the names found in all splits, in alphabetical order.
 
     Args:
         flip, empty_images, seed: of the training split, see `DetectionSplit`.

@@ -87,7 +87,7 @@ def load_released(path: Path | str, *, combine: Combine = "mul", ema: bool = Tru
     """Return the DDF ResNet of a released checkpoint, with its weights, in eval mode.
 
     Depth, width, stem, squeeze ratio and the number of classes are read off the weights' shapes. How the filters are
-    combined leaves no trace in them and has to be told.
+    combined leaves no trace in them and has to be given.
 
     Args:
         path, ema: as in `read_released`.

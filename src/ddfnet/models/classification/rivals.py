@@ -6,7 +6,7 @@
     odconv_resnet50              ODConv (Li et al., ICLR 2022) in the 3x3 layers alone, not in the 1x1; in no table
     *_resnet_mini                `ddf_resnet_mini` with each of them, the dense dynamic filter, PAC or an attention
 
-DyNet's own ResNets are in `dynet.py` beside this file. timm has Table 5's others: seresnet50 and legacy_seresnet101,
+DyNet's ResNets are in `dynet.py` beside this file. timm has Table 5's others: seresnet50 and legacy_seresnet101,
 resnext50_32x4d and resnext101_32x4d, res2net50_14w_8s and res2net101_26w_4s.
 """
 
@@ -95,7 +95,7 @@ def _add_attention(
             block.conv2 = spatial_layer(block.conv2, AttentionAugmentedConv, options)
             for module in block.conv2.modules():
                 if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # as timm draws its own
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # as timm draws its layers
 
 
 class BamResNet(timm_resnet.ResNet):
@@ -130,7 +130,7 @@ _LAYERS: dict[str, tuple[Callable[..., nn.Module], str]] = {  # by the name's be
     "involution": (Involution, "involution layers"),
     "odconv": (ODConv, "ODConv layers of four kernels"),
     "dyfilter": (DynamicFilter, "dense dynamic filters (Table 1)"),
-    "pac": (SelfGuidedPac, "pixel-adaptive convolutions guided by their own input"),
+    "pac": (SelfGuidedPac, "pixel-adaptive convolutions guided by their input"),
 }
 _SOURCES = {  # of the networks for ImageNet
     "condconv": "Table 4",

@@ -427,14 +427,14 @@ def _constants(like: Tensor, *planes: float | Tensor) -> list[Tensor]:
 
 
 def _beside(values: Tensor, known: Tensor, samples: Samples, coarser: int) -> Tensor:
-    """Return what a decoder is told of samples at its resolution or coarser ones, (B, 14, h, w)."""
+    """Return a decoder's input about samples at its resolution or coarser ones, (B, 14, h, w)."""
     differences = _compressed(torch.cat(_neighbours(values), 1) - values)
     planes = _constants(values, known.to(values.dtype), float(samples == "average"), math.log2(coarser) / 4, 0.0, 0.0)
     return torch.cat([differences, *planes], 1)
 
 
 def _between(values: Tensor, samples: Samples, factor: int, pixel: int) -> Tensor:
-    """Return what a decoder is told of the samples around its pixels, which lie between them; (B, 14, h, w).
+    """Return a decoder's input about the samples around its pixels, which lie between them; (B, 14, h, w).
 
     Args:
         pixel: side of the decoder's pixels, in pixels of the photograph.

@@ -1,7 +1,7 @@
 """`DDFUpNet`: depth upsampled under an RGB image by guided DDF-Up (Fig. 6b, Table 7), and PAC-Net, its rival.
 
 Both have one structure, with the widths of PAC-Net (Su et al., "Pixel-Adaptive Convolutional Neural Networks", CVPR 2019);
-DDF-Up-Net's own were not published. All convolutions are 5x5, with ReLU between and no normalisation:
+DDF-Up-Net's were not published. All convolutions are 5x5, with ReLU between and no normalisation:
 
     depth (B, 1, h, w)   --> 1-32-32-32 -----------------> log2(f) guided 2x stages of 32 channels --> 32-32-1
     rgb (B, 3, f*h, f*w) --> 3-32-32-16*log2(f) --> 16 channels guide each stage, resized to where they are used
@@ -116,7 +116,7 @@ class JointUpsampler(nn.Module):
 class DDFUpNet(JointUpsampler):
     """DDF-Up-Net (Fig. 6b, Table 7): depth upsampled 2, 4, 8, ... times by DDF-Up modules in series, guided by an RGB image.
 
-    Each stage's spatial filters come from its guide at the resolution of its own output (`guide_scale=2` of `DDFUp`): every
+    Each stage's spatial filters come from its guide at the resolution of its output (`guide_scale=2` of `DDFUp`): every
     output pixel has a filter made from what the image shows there, as in PAC-Net. At the resolution of its input
     (`guide_scale=1`, the released form) the last stage would choose the filters of four pixels by one mean of the image
     over them, and edges could not be placed to the pixel. Channel filters come from the depth features.
@@ -265,7 +265,7 @@ def save(network: DDFUpNet, path: Path | str, **card: Any) -> None:
     if path.suffix != ".safetensors":
         raise ValueError(f"path: expected a name that ends in .safetensors, got {path}")
     if "options" in card:
-        raise ValueError("card: expected names other than 'options', which are the network's own")
+        raise ValueError("card: expected names other than 'options', which are the network's")
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with whole_or_absent(path) as partial:

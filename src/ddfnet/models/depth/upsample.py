@@ -282,7 +282,7 @@ def _prepared(values: Tensor, marks: Sequence[float], zero_is_known: bool) -> Te
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None] | None:
-    """Return a function that tells `progress` of one more window."""
+    """Return a function that reports one more window to `progress`."""
     if progress is None:
         return None
     done = itertools.count(1)

@@ -96,7 +96,7 @@ class AttentionAugmentedConv(DropIn):
 
     def draw(self) -> None:
         for table in (self.relative_height, self.relative_width):
-            nn.init.normal_(table, std=table.shape[1] ** -0.5)  # so that a logit of it is of the size of its query
+            nn.init.normal_(table, std=table.shape[1] ** -0.5)  # so that a logit has the size of its query
 
     def attend(self, x: Tensor) -> Tensor:
         """Apply multi-head attention of every pixel to all: (B, C, P, Q) -> (B, V, P, Q)."""

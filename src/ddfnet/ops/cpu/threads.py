@@ -7,7 +7,7 @@ LLVM's libomp have in common on Linux: about two microseconds a call.
 
 Where that is missing (macOS, Windows, a PyTorch without OpenMP), and in a forked child, in which OpenMP's threads do
 not exist and libgomp would wait for them for ever, a pool of Python threads does the same: the kernels give up the
-interpreter lock. numba's own thread layers are no choice: "omp" loads a second OpenMP runtime, and "workqueue" aborts
+interpreter lock. numba's thread layers are no choice: "omp" loads a second OpenMP runtime, and "workqueue" aborts
 the process when two Python threads call at once.
 """
 

@@ -1,7 +1,7 @@
 """Vectors in LLVM: loads, stores and arithmetic on lanes, and loops over them, for `intrinsics.py`.
 
 Half types are widened to float32 exactly and rounded to nearest even when stored. The number of lanes is that of the
-machine's vectors; LLVM's own code for other machines takes as many instructions as it needs.
+machine's vectors; on other machines LLVM uses as many instructions as it needs.
 """
 
 from typing import Any
@@ -91,7 +91,7 @@ class Lanes:
         mask = self.mask
         if code == BFLOAT16:
             value = _round_to_bfloat16(b, value, self.lanes)
-            # LLVM makes one lane, where it can tell that it is one, a store of the 32 bits before rounding cut them to 16.
+            # LLVM turns a store that it knows to be of one lane into one of the 32 bits before rounding cut them to 16.
             mask = None if mask is None else _hidden(b, mask, self.lanes)
         elif code == FLOAT16:
             value = b.fptrunc(value, ir.VectorType(ir.HalfType(), self.lanes))

@@ -6,7 +6,7 @@ and in the two filters together). With cotangent g of y and directions (v_x, v_c
     mul:  D = y(v_x, c, s) + y(x, v_c, s) + y(x, c, v_s)
     add:  D = y(v_x, c, s) + y(x, v_c, v_s)
 
-and the backward op's own backward is the gradient of <g, D>: forward calls for g, backward calls for x, c and s. Both ops
+and the backward of the backward op is the gradient of <g, D>: forward calls for g, backward calls for x, c and s. Both ops
 being differentiable, so is that, without end. `registry` brings these rules to autograd and `torch.func`.
 """
 

@@ -2,7 +2,7 @@
 
     y[b,c,p,q] = sum over taps t=(u,v) of D_ch[b,c,t] (*) D_sp[b,g(c),t,p,q] * x[b, c, p*s + (u-k//2)*d, q*s + (v-k//2)*d]
 
-Written to be read. The combined filter (B, C, K, P, Q) is never stored in the forward pass: one tap of it lives at a
+Written to be read. The combined filter (B, C, K, P, Q) is never stored in the forward pass: one tap lives at a
 time. Autograd does keep each tap's factors; the registered op of `api` keeps its three inputs alone.
 """
 

@@ -4,7 +4,7 @@
                     --> reference.py, under ordinary autograd; everywhere else
 
 Backward, the derivative of the normalisation is a kernel (`torch.ops.ddfnet.filter_norm_backward`); what is left are matrix
-products and a convolution's gradients, which are PyTorch's own. Second derivatives are those of the reference, which is run
+products and a convolution's gradients, which are PyTorch's. Second derivatives are those of the reference, which is run
 again when they are asked for.
 """
 
@@ -97,7 +97,7 @@ def unsupported(x: Tensor, kernel_size: int, heads: int, backend: Backend | None
     if triton:
         return gpu.unsupported(x, kernel_size, heads)
     if torch.compiler.is_compiling() or is_traced():
-        return "compiled or traced for the CPU, it is PyTorch's own operations, for which nothing has to be imported"
+        return "compiled or traced for the CPU, PyTorch's operations run, for which nothing has to be imported"
     return cpu.unsupported(x)
 
 

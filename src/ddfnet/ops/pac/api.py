@@ -8,7 +8,7 @@ of its neighbours. With o the output pixel, n the tap's pixel and t the tap:
 Unfolded patches (B, C, K, P, Q) are never stored, in neither direction: the taps' weighted maps are made in a workspace of a
 fixed size, a band of rows at a time, multiplied by the weights of all taps at once, and made again in the backward pass. The
 three inputs are all that is saved. The transpose is done by phase: output pixels (s*p + i, s*q + j) meet the same taps, so
-that they form a convolution of their own at the resolution of x, and nothing is spent on the zeros between its pixels.
+that they form a convolution at the resolution of x, and nothing is spent on the zeros between its pixels.
 """
 
 import math

@@ -43,7 +43,7 @@ class Geometry(NamedTuple):
 
     @property
     def centre(self) -> int:
-        """The tap that reads its own pixel, and whose Gaussian is 1."""
+        """The tap that reads the output's pixel, and whose Gaussian is 1."""
         return self.kernel_size**2 // 2
 
 

@@ -38,7 +38,7 @@ class Subject:
 
         Args:
             image: RGB.
-            size: of the shorter side, in pixels; the network's own without.
+            size: of the shorter side, in pixels; by default the network's.
         """
         side = self.size if size is None else size
         scale = side / min(image.size)
@@ -98,7 +98,7 @@ def look(
         images: of `subject.prepare`.
         layer: its name; the first DDF layer without.
         beside: a network whose layer of the same name gives the dense maps; a dense convolution with random weights on the
-            layer's own input without.
+            layer's input by default.
 
     Raises:
         ValueError: there is no such layer, or no DDF layer at all, or `beside` takes images of other channels.

@@ -29,19 +29,19 @@ from ddfnet.tasks.unreadable import note
 class Classification(Task):
     """Train a network of `timm.create_model` under a cosine schedule with warm-up.
 
-    Top-5 is scored beside top-1 where there are more than ten classes. Images that cannot be read are told, and listed in
+    Top-5 is scored beside top-1 where there are more than ten classes. Unreadable images are reported, and listed in
     the summary of the run.
 
     Args:
         network: its name.
         network_args: further arguments of `timm.create_model`, such as `{block_args: {layer_args: {heads: 2}}}`.
         start: weights to begin with: of a run, by its folder, of a checkpoint or of an exported folder. The
-            classifier begins anew where its classes are others.
+            classifier begins at random where its classes are others.
         num_classes: None takes that of the data; a number must agree with it.
         loss: "cross-entropy" or "bce", timm's binary cross-entropy of every class.
         bce_threshold: of "bce": mixed targets above it are ones, the others zeros; None takes them as they are.
         optimizer: name in `timm.optim`.
-        optimizer_args: further arguments of it.
+        optimizer_args: further arguments of the optimiser.
         lr: the highest learning rate, reached after the warm-up.
         lr_batch: the joined batch (devices x batch x accumulated batches) that `lr` is for, which is scaled by the ratio to
             it; None takes `lr` as it is.

@@ -40,7 +40,7 @@ class Augmentation:
         turn: mirrors and turns by quarters.
         invert: makes near far in half of the crops: others' maps may be disparities.
         colour: strength of changes of brightness, contrast, gamma and white balance; 0 for none.
-        widen: brings a crop to 0..1 by a range between its own and its image's, drawn anew and mostly near its own, so that
+        widen: brings a crop to 0..1 by a random range between the crop's and the image's, mostly near the crop's, so that
             a whole image, whose range is larger than that of any part, is nothing new; else by its image's.
         picks: takes the steepest of so many crops: where depth has no edge, there is little to learn.
     """

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EDGE_STEP = 0.05  # of the range of an image's depth: a larger step from a pixel to the next is an edge
-EDGE_REACH = 2  # pixels on either side of it that are scored as edge
+EDGE_REACH = 2  # pixels on either side of an edge that are scored as edge
 
-# What scores are told in, where it is not the data's own unit: its name, and how many of it make one of the data's.
+# The unit of scores where it differs from the data's: its name, and how many make one of the data's.
 REPORTED = {"m": ("cm", 100.0)}
 
 

@@ -90,7 +90,7 @@ class JointBilateral:
         values[..., first::factor, first::factor] = torch.cat([low, torch.ones_like(low)], 1)
         sums = _by_strips(lambda values, guide: blur(values, guide, "constant"), values, rgb, reach)
         dense = interpolate(low, (height, width), factor=factor, protocol=protocol, mode="bilinear")
-        # Where no sample has a weight that float32 can tell, the interpolated value stands.
+        # Where no sample has a weight above float32's rounding, the interpolated value stands.
         return torch.where(sums[:, 1:] > torch.finfo(sums.dtype).tiny * 1e6, sums[:, :1] / sums[:, 1:], dense)
 
 

@@ -46,7 +46,7 @@ class DepthUpsampling(Task):
         network_args: further arguments of the network, such as `{residual: true}`.
         protocol: how the low resolution is made, "pac" or "bicubic"; see `ddfnet.data.depth.protocols`.
         loss: of the known pixels of a crop: "mse", or "l1".
-        start: what this run begins with, of the same network at the same factor or half of it, see `begin_with`: the best
+        start: weights to begin with, of the same network at the same factor or half of that, see `begin_with`: the best
             weights of a run, by its folder; a .safetensors file of a DDFUpNet; or "pretrained", those that ship.
         init: "default", or "he": weights such that a stage keeps the variance of what it is given, see `initialise`.
         optimizer: "adam" or "adamw".
@@ -163,7 +163,7 @@ class DepthUpsampling(Task):
         if self.hparams["channels_last"]:
             rgb = rgb.contiguous(memory_format=torch.channels_last)
         low = self.low_resolution(depth)
-        # A crop may know nothing at its samples; of it nothing can be learned.
+        # A crop may know nothing at its samples; such a crop teaches nothing.
         usable = low.isfinite().flatten(1).any(1)
         if not usable.all():
             rgb, depth, low = rgb[usable], depth[usable], low[usable]
@@ -234,7 +234,7 @@ class DepthUpsampling(Task):
 def initialise(network: JointUpsampler) -> None:
     """Initialise every layer as He et al. (ICCV 2015); a transposed one by the taps that meet an output pixel.
 
-    PyTorch's own shrinks what passes a layer to 0.4 of it, and DDF-Up, whose filters have a norm of 1 together, to a third:
+    PyTorch's default shrinks what passes a layer to 0.4 times, and DDF-Up, whose filters together have norm 1, to a third:
     after four stages next to nothing is left of the depth. The last layer starts at a tenth: the first steps are calm.
     """
     for name, layer in network.named_modules():
@@ -257,7 +257,7 @@ def begin_with(network: JointUpsampler, start: str | Path) -> None:
     """Give `network` the weights of the same one, or of one of half its factor with its coarsest stage twice.
 
     Args:
-        start: folder of a run, a .safetensors file, or "pretrained": weights that ship, of its factor or half of it.
+        start: folder of a run, a .safetensors file, or "pretrained": weights that ship, of this factor or half of it.
 
     Raises:
         FileNotFoundError: no such checkpoint or file.

@@ -13,7 +13,7 @@ from ddfnet.atomic import whole_or_absent
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints, written under a temporary name in their own folder and moved."""
+    """Lightning's checkpoints, written under a temporary name in their folder and moved."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)

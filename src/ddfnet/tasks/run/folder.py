@@ -1,6 +1,6 @@
 """One run: a task trained in a folder, resumed where it was killed, scored once at the end.
 
-RUN/config.yaml   what it was told          RUN/metrics.csv    one row an epoch
+RUN/config.yaml   its options               RUN/metrics.csv    one row an epoch
 RUN/last.ckpt     where it is               RUN/summary.json   what came out
 RUN/best.ckpt     the epoch chosen          RUN/*.png          pictures
 """
@@ -73,7 +73,7 @@ def train(
     Args:
         seed: of weights, order and augmentation.
         facts: what the summary says of the run besides, such as the command, the recipe and the changes to it.
-        trainer_options: of `pytorch_lightning.Trainer`; its `logger` is told what `metrics.csv` is.
+        trainer_options: of `pytorch_lightning.Trainer`; its `logger` gets what `metrics.csv` gets.
 
     Raises:
         ValueError: an option or the data make training impossible, or a score is not finite.

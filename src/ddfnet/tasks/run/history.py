@@ -16,7 +16,7 @@ from ddfnet.atomic import write_text
 class SeedEachEpoch(lightning.Callback):
     """Seeds every random number generator at the start of an epoch, so that a resumed epoch is the undisturbed one.
 
-    Each process draws numbers of its own.
+    Each process draws other numbers.
     """
 
     def __init__(self, seed: int) -> None:

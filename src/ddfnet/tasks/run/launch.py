@@ -1,7 +1,7 @@
 """The launcher of this process: torchrun or SLURM say how many processes there are, and where.
 
 Restarts by torchrun's --max-restarts are tested and supported on one node. TORCHELASTIC_RESTART_COUNT is that of each
-node's agent, which does not raise it where it only sees that other nodes come anew: on several nodes the processes may not
+node's agent, which does not raise it where it only sees that other nodes restart: on several nodes the processes may not
 agree on the attempt. There, start the job again by `ddfnet train --resume`.
 """
 

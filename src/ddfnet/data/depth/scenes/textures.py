@@ -93,7 +93,7 @@ def materials(rng: np.random.Generator, count: int, *, contrast: float, scale: f
         cosine, sine = np.cos(angle) * per_metre, np.sin(angle) * per_metre
         base = (family + (_colour(rng) - family) * contrast).clip(0.02, 1)
         strength = rng.choice([0.03, 0.15, 0.5, 1.0], p=[0.15, 0.15, 0.3, 0.4]) * (0.5 + 0.5 * contrast)
-        if rng.random() < 0.45:  # the texture's own colours
+        if rng.random() < 0.45:  # the texture's colours
             colours = np.diag(rng.uniform(0.7, 1.1, 3) * strength)
             colour = base * (1 - strength)
         else:  # two colours by its brightness
@@ -114,7 +114,7 @@ def materials(rng: np.random.Generator, count: int, *, contrast: float, scale: f
 
 
 def albedo(material: Material, u: Floats, v: Floats, footprint: Floats) -> Floats:
-    """Return the surface's colours (N, 3) at places (N,) whose pixels span `footprint` (N,) metres of it."""
+    """Return the surface's colours (N, 3) at places (N,) whose pixels span `footprint` (N,) metres."""
     stock = bank()
     a, b, c, d = material.turn.ravel()
     x = a * u + b * v + material.shift[0]

@@ -11,7 +11,7 @@ from ddfnet.ops.cpu.vectors import compute_code, element_size
 
 
 class Options(NamedTuple):
-    """What is known when a kernel is compiled: numbers of which each combination makes a kernel of its own."""
+    """The numbers known when a kernel is compiled; each combination makes another kernel."""
 
     code: int  # of the elements
     combine: int

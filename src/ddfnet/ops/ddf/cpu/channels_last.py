@@ -46,7 +46,7 @@ class Work(NamedTuple):
 
 
 class Map(NamedTuple):
-    """A map of a sample (or, of one row of it, `address` and `width`), strides in bytes."""
+    """A map of a sample (or `address` and `width` of one of its rows), strides in bytes."""
 
     address: Any
     c: Any

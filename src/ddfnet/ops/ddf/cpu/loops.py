@@ -8,7 +8,7 @@ NCHW; of the two filters, one is then a vector over the lanes and the other a sc
     channels_last  channels   spatial filter    channel filter
 
 `weighted_sum` is Eq. 2 and, over output pixels, the gradient of x; `filter_gradients` is the gradient of both filters.
-These loops are intrinsics because LLVM's own vectoriser stops at the run-time tap tables that make borders, strides,
+These loops are intrinsics because LLVM's vectoriser stops at the run-time tap tables that make borders, strides,
 dilation and upsampling one case. Addresses are int64 byte addresses.
 """
 

@@ -1,7 +1,7 @@
 """The filter prediction on the CPU: the host's side of `kernels.py`.
 
 A work item predicts the spatial filters of some rows, normalises them and adds up what the average pooling needs while the
-rows are near; PyTorch's own operations go over memory eight times for that. The products of a few samples with the channel
+rows are near; PyTorch's operations read memory eight times for that. The products of a few samples with the channel
 branch's matrices, for which PyTorch's have too few rows, are made lane by lane. As in
 `ops/ddf/cpu/backend.py`, numba is imported at the first call, work items follow from the shapes alone, and sums over
 them are taken in one order, so results do not depend on the number of threads.
