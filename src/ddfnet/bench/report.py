@@ -134,13 +134,13 @@ def _means(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
     lines = [("recipe", "seeds", *(name.replace("_", " ") for name in (*counts, *scores)))]
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         runs = [row for row in rows if row["recipe"] == recipe]
-        told = [value(runs[0][name]).text for name in counts]
+        cells = [value(runs[0][name]).text for name in counts]
         for name in scores:
             scores_of = [float(row[name]) for row in runs if row[name]]
             mean = value(f"{statistics.fmean(scores_of):.8f}").text if scores_of else ""
             spread = value(f"{statistics.stdev(scores_of):.8f}").text if len(scores_of) > 1 else ""
-            told.append(f"{mean} \N{PLUS-MINUS SIGN} {spread}" if spread else mean)
-        lines.append((recipe, str(len(runs)), *told))
+            cells.append(f"{mean} \N{PLUS-MINUS SIGN} {spread}" if spread else mean)
+        lines.append((recipe, str(len(runs)), *cells))
     return lines
 
 

@@ -29,6 +29,6 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     made = garments.make_garments(options.DIR, images=options.images, image_size=options.image_size, seed=options.seed)
     for name, counts in made.items():
-        told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if what != "images")
-        print(f"{options.DIR / name}: {counts['images']:,} images; boxes: {told}")
+        classes = ", ".join(f"{count:,} {what}" for what, count in counts.items() if what != "images")
+        print(f"{options.DIR / name}: {counts['images']:,} images; boxes: {classes}")
     return 0

@@ -57,8 +57,8 @@ def main(argv: list[str]) -> int:
     for recipe in dict.fromkeys(names):
         of_recipe = {row["seed"]: row for row in rows if row["recipe"] == recipe}
         mean, spread = of_recipe[study.MEAN], of_recipe.get(study.SPREAD, {})
-        told = {name: f"{mean[name]:.4f}" for name in scores if name in mean}
-        told |= {name: f"{told[name]} ± {spread[name]:.4f}" for name in scores if name in spread}
-        table.add_row(recipe, *(told.get(name, "") for name in scores))
+        texts = {name: f"{mean[name]:.4f}" for name in scores if name in mean}
+        texts |= {name: f"{texts[name]} ± {spread[name]:.4f}" for name in scores if name in spread}
+        table.add_row(recipe, *(texts.get(name, "") for name in scores))
     console.print(table)
     return 0

@@ -70,9 +70,9 @@ def _preparation(trained: Trained, channels: int) -> dict[str, Any]:
     kept = ("pool_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "first_conv", "classifier")
     prepared = {name: own[name] for name in kept if own.get(name) is not None}
     size = own["input_size"][-1]
-    told = dict(trained.transform.preparation)  # type: ignore[attr-defined]
-    size = told.pop("size", size)
-    prepared |= told
+    steps = dict(trained.transform.preparation)  # type: ignore[attr-defined]
+    size = steps.pop("size", size)
+    prepared |= steps
     for name in ("mean", "std"):
         values = tuple(prepared[name])
         prepared[name] = values if len(values) == channels else (sum(values) / len(values),) * channels

@@ -108,15 +108,15 @@ def _of_checkpoint(path: Path) -> Trained:
         return _of_released(path)
     options = saved.get("hyper_parameters")
     if config.is_file():
-        told = read_config(config)
+        options = read_config(config)
     elif isinstance(options, dict):
         kind = next((kind for option, kind in TASKS.items() if option in options), CLASSIFICATION)
         known = options_of(find(kind))
-        told = {"model": {"class_path": kind, "init_args": {n: v for n, v in options.items() if n in known}}}
+        options = {"model": {"class_path": kind, "init_args": {n: v for n, v in options.items() if n in known}}}
     else:
         return _of_released(path)
     state = {name.removeprefix("network."): tensor for name, tensor in saved["state_dict"].items()}
-    return _assembled(told, saved.get("classes", ()), state, path)
+    return _assembled(options, saved.get("classes", ()), state, path)
 
 
 def _of_released(path: Path) -> Trained:
@@ -154,8 +154,8 @@ def _of_export(path: Path) -> Trained:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
     if "ddfnet" in content:
-        told = content["ddfnet"]
-        return _assembled(told["config"], told["classes"], read_released(path), path)
+        ours = content["ddfnet"]
+        return _assembled(ours["config"], ours["classes"], read_released(path), path)
     if "architecture" not in content:
         raise ValueError(f"{described}: expected what `ddfnet export --hub` or timm writes, with an architecture")
     from ddfnet.models.classification.resnet import create_model
@@ -183,8 +183,8 @@ def _assembled(config: dict[str, Any], classes: Sequence[str], state: Mapping[st
     transform = _Transform(unit_transform)
     if name == "classification":
         transform = _data_transform(config, network, channels)
-    told = {"model": config["model"], **({"data": config["data"]} if config.get("data") else {})}
-    return Trained(network, transform, classes, name, told)
+    kept = {"model": config["model"], **({"data": config["data"]} if config.get("data") else {})}
+    return Trained(network, transform, classes, name, kept)
 
 
 def _data_transform(config: dict[str, Any], network: nn.Module, channels: int) -> "_Transform":

@@ -32,11 +32,11 @@ def yolo_splits(
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    told = _told(root)
-    classes = _classes(root, told)
+    content = _content(root)
+    classes = _classes(root, content)
     splits = {}
     for part in PARTS:
-        paths = _images(root, told, part)
+        paths = _images(root, content, part)
         if paths is None and part == "test":
             continue
         if not paths:
@@ -51,7 +51,7 @@ def yolo_splits(
     return splits["train"], splits["val"], splits.get("test", splits["val"])
 
 
-def _told(root: Path) -> dict[str, Any]:
+def _content(root: Path) -> dict[str, Any]:
     """Return what the YAML file of the data set says; nothing where there is none."""
     import yaml
 
@@ -67,8 +67,8 @@ def _told(root: Path) -> dict[str, Any]:
     return content
 
 
-def _classes(root: Path, told: dict[str, Any]) -> list[str]:
-    names = told.get("names")
+def _classes(root: Path, content: dict[str, Any]) -> list[str]:
+    names = content.get("names")
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if isinstance(names, list) and names:
@@ -80,13 +80,13 @@ def _classes(root: Path, told: dict[str, Any]) -> list[str]:
     raise FileNotFoundError(f"{root}: expected the names of the classes in data.yaml or classes.txt, found neither")
 
 
-def _images(root: Path, told: dict[str, Any], part: str) -> list[Path] | None:
+def _images(root: Path, content: dict[str, Any], part: str) -> list[Path] | None:
     """Return the images of a part, None where nothing says that there is such a part."""
-    named = next((value for key, value in told.items() if key in SYNONYMS[part] and value), None)
+    named = next((value for key, value in content.items() if key in SYNONYMS[part] and value), None)
     if named is not None:
         found = []
         for entry in named if isinstance(named, list) else [named]:
-            found += _listed(_place(root, told.get("path"), str(entry)))
+            found += _listed(_place(root, content.get("path"), str(entry)))
         return found
     images = next((path for path in root.iterdir() if path.is_dir() and path.name.lower() == "images"), None)
     folder = part_folder(images, part) if images is not None else part_folder(root, part)

@@ -277,9 +277,9 @@ def begin_with(network: JointUpsampler, start: str | Path) -> None:
     try:
         network.load_state_dict(begun)
     except RuntimeError as error:
-        told, factor = str(error).splitlines()[-1].strip(), network.scale_factor
+        reason, factor = str(error).splitlines()[-1].strip(), network.scale_factor
         raise ValueError(
-            f"start: expected the weights of the same network at {factor}x or {factor // 2}x, got {start} ({told})"
+            f"start: expected the weights of the same network at {factor}x or {factor // 2}x, got {start} ({reason})"
         ) from None
 
 

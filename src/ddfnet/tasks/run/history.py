@@ -57,8 +57,8 @@ class History(lightning.Callback):
         if trainer.is_global_zero:
             self.write()
             if not sys.stdout.isatty():
-                told = (f"{name} {row[name]:.4f}" for name in sorted(trainer.callback_metrics))
-                print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}:", ", ".join(told), flush=True)
+                scores = (f"{name} {row[name]:.4f}" for name in sorted(trainer.callback_metrics))
+                print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}:", ", ".join(scores), flush=True)
 
     def write(self) -> None:
         """Write `metrics.csv`, one row an epoch."""

@@ -131,14 +131,14 @@ def collect(done: Sequence[Trial]) -> list[Row]:
             "images_per_second",
             "train_seconds",
         )
-        told = {name: summary.get(name) for name in (*counts, "device", "threads", "date")}
+        facts = {name: summary.get(name) for name in (*counts, "device", "threads", "date")}
         command = shlex.join(["ddfnet", "train", *trial.arguments])
         rows.append(
             {
                 "recipe": trial.recipe,
                 "seed": trial.seed,
                 **scores,
-                **told,
+                **facts,
                 "changes": json.dumps(summary.get("changes")),
                 "command": command,
                 **summary["versions"],
