@@ -91,7 +91,7 @@ def _add_common(command: Parser, directions: Sequence[str]) -> None:
     command.add_argument(
         "--clock", nargs="+", choices=("queued", "eager", "graph"), help="on cuda; see ddfnet.bench.timers"
     )
-    command.add_argument("--threads", type=whole(1), metavar="N", help="of PyTorch on the CPU (default: PyTorch's choice)")
+    command.add_argument("--threads", type=whole(1), metavar="N", help="of PyTorch on the CPU (default: PyTorch's)")
     command.add_argument("--tf32", action=argparse.BooleanOptionalAction, help="on cuda (default: as PyTorch has it)")
     command.add_argument("--cudnn-benchmark", action="store_true", help="let cuDNN choose by trying")
     command.add_argument("--seconds", type=seconds, metavar="S", help=f"for each thing timed (default: {SECONDS})")

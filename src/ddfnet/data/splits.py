@@ -66,7 +66,7 @@ class InMemorySplit:
         return len(self.images)
 
     def set_epoch(self, epoch: int) -> None:
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 3 + 1)  # another stream than the order's
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 3 + 1)  # not the order's stream
         self.flips = torch.rand(len(self), generator=generator) < 0.5
         self.shifts = torch.randint(-self.max_shift, self.max_shift + 1, (len(self), 2), generator=generator)
 

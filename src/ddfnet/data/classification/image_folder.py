@@ -229,7 +229,7 @@ def _read_tars(place: Path, names: tuple[str, ...] | None) -> tuple[Images, tupl
     set_img_extensions(sorted(image_suffixes()))  # timm's reader takes no others: a setting of the process
     try:
         reader = ReaderImageInTar(str(place), class_map=class_map, cache_tarfiles=False)
-    except Exception as error:  # the reader unpacks nothing where there is nothing, and tarfile raises errors of many kinds
+    except Exception as error:  # the reader unpacks nothing where there is nothing, and tarfile raises others
         raise ValueError(f"{place}: expected tar files of images in a folder for each class ({error})") from None
     finally:
         set_img_extensions(before)

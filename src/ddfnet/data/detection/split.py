@@ -144,7 +144,7 @@ class DetectionSplit:
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the flips of this epoch."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 3 + 1)  # another stream than the order's
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 3 + 1)  # not the order's stream
         self.flips = torch.rand(len(self), generator=generator) < 0.5
 
     def __getitems__(self, indices: list[int]) -> Batch:

@@ -95,7 +95,7 @@ def _add_attention(
             block.conv2 = spatial_layer(block.conv2, AttentionAugmentedConv, options)
             for module in block.conv2.modules():
                 if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # as timm draws its layers
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # as timm does
 
 
 class BamResNet(timm_resnet.ResNet):

@@ -19,7 +19,6 @@ next coarser one, by the same kind of convex combination; a ratio of 1 and spars
 """
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,9 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ddfnet
-from ddfnet.atomic import whole_or_absent
+from ddfnet.models.depth.stored import read_network, write_network
+from ddfnet.package_data import package_folder
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "convex_up_net.safetensors"
+WEIGHTS = package_folder("models/weights") / "convex_up_net.safetensors"
 FLOOR = 0.01  # added to bilinear weights before their logarithm, so that gradients reach all nine samples
 QUANTILES = (0.05, 0.95)  # the range between them is a map's scale
 OVERSHOOT = 1.0  # of averages, beyond the 3x3 samples around a pixel, in parts of the map's range
@@ -316,26 +316,7 @@ def load(path: Path | str) -> ConvexUpNet:
         FileNotFoundError: no such file.
         ValueError: the file is damaged or not one of `save`.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            options = (file.metadata() or {}).get("options")
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - no dict
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged, or not a .safetensors file ({error})") from None
-    if options is None:
-        raise ValueError(f"{path}: expected metadata with the network's options, as `save` writes, got none")
-    try:
-        network = ConvexUpNet(**json.loads(options))
-        network.load_state_dict(state)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: expected the weights of a ConvexUpNet ({reason})") from None
-    return network.eval()
+    return read_network(path, ConvexUpNet).float()
 
 
 def save(network: ConvexUpNet, path: Path | str, *, dtype: torch.dtype = torch.float16, **card: Any) -> None:
@@ -351,17 +332,8 @@ def save(network: ConvexUpNet, path: Path | str, *, dtype: torch.dtype = torch.f
         ValueError: a name that does not end in .safetensors, or a card with "options" in it.
         TypeError: a value of the card that is not JSON.
     """
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path: expected a name that ends in .safetensors, got {path}")
-    if "options" in card:
-        raise ValueError("card: expected names other than 'options', which are the network's")
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
-    state = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
-    with whole_or_absent(path) as partial:
-        save_file(state, partial, {"format": "pt", "options": json.dumps(network.options), **texts})
+    state = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    write_network(network, path, state, card)
 
 
 def _factor(depth: Tensor, rgb: Tensor, most: int) -> int:

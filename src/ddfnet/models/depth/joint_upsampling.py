@@ -8,7 +8,6 @@ DDF-Up-Net's were not published. All convolutions are 5x5, with ReLU between and
 """
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddfnet.atomic import whole_or_absent
+from ddfnet.models.depth.stored import read_network, write_network
 from ddfnet.nn.layer import check_dtype
 from ddfnet.nn.rivals.pac import PacConvTranspose2d
 from ddfnet.nn.upsamplers.contract import resize
@@ -223,28 +222,7 @@ def load(path: Path | str) -> DDFUpNet:
         FileNotFoundError: no such file.
         ValueError: the file is damaged or not one of `save`.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            options = (file.metadata() or {}).get("options")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged, or not a .safetensors file ({error})") from None
-    if options is None:
-        raise ValueError(f"{path}: expected metadata with the network's options, as `save` writes, got none")
-    try:
-        network = DDFUpNet(**json.loads(options))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected the options of a DDFUpNet, got {options} ({error})") from None
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not the weights of a DDFUpNet: {' '.join(str(error).split())[:300]}") from None
-    return network.eval()
+    return read_network(path, DDFUpNet)
 
 
 def save(network: DDFUpNet, path: Path | str, **card: Any) -> None:
@@ -259,17 +237,7 @@ def save(network: DDFUpNet, path: Path | str, **card: Any) -> None:
         ValueError: a name that does not end in .safetensors, or a card with "options" in it.
         TypeError: a value of the card that is not JSON.
     """
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path: expected a name that ends in .safetensors, got {path}")
-    if "options" in card:
-        raise ValueError("card: expected names other than 'options', which are the network's")
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with whole_or_absent(path) as partial:
-        save_file(state, partial, {"format": "pt", "options": json.dumps(network.options), **texts})
+    write_network(network, path, network.state_dict(), card)
 
 
 def _bilinear(depth: Tensor, factor: int, samples: Samples) -> Tensor:

@@ -20,9 +20,9 @@ def mix_kernels(weight: Tensor, coefficients: Tensor, kernel_size: int) -> Tenso
 class DyNetConv(DropIn):
     """A dense convolution; each output channel's kernel is a sum of g fixed kernels, with weights predicted for each sample.
 
-    Global average pooling, a linear layer to g*C coefficients and sigmoid. `CondConv` weighs whole kernels, `DyNetConv` those of
-    each output channel. g = 6 is the paper's choice. In its networks one predictor serves all convolutions of a block; these
-    are in `ddfnet.models.classification.dynet`.
+    Global average pooling, a linear layer to g*C coefficients and sigmoid. `CondConv` weighs whole kernels, `DyNetConv`
+    those of each output channel. g = 6 is the paper's choice. In its networks, `ddfnet.models.classification.dynet`, one
+    predictor serves all convolutions of a block.
 
     Args:
         channels, kernel_size, stride, dilation, bias: as in `DropIn`.
