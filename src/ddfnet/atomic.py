@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def whole_or_absent(path: Path) -> Iterator[Path]:
-    """Gives a hidden path beside `path` to write to; moves it to `path` once it is written and on the disk.
+    """Give a hidden path beside `path` to write to; move it to `path` once it is written and on the disk.
 
     After an error nothing is left; after a kill, at most the hidden file, which the next write overwrites. The suffix of
     `path` is kept, since libraries choose formats by it.
@@ -25,6 +25,6 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Write a text file whole or not at all."""
     with whole_or_absent(path) as partial:
         partial.write_text(text, encoding="utf-8")

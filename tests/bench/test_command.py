@@ -14,7 +14,7 @@ from ddfnet.bench.model import create
 from ddfnet.bench.plots import plot
 from ddfnet.bench.results import read
 from ddfnet.bench.rivals import ON_REQUEST, RIVALS, UP_RIVALS
-from ddfnet.cli.bench import main
+from ddfnet.cli import main
 
 QUICK = ("--device", "cpu", "--quick", "--seconds", "0.001", "--layout", "nchw")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -27,7 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*argv: object) -> int:
-    return main([str(argument) for argument in argv])
+    return main(["bench", *map(str, argv)])
 
 
 @pytest.mark.usefixtures("small")
@@ -123,8 +123,8 @@ def test_a_plot_is_redrawn_from_the_file_alone(tmp_path: Path) -> None:
         (["op", "--rivals", "lightning"], "--rivals: expected some of depthwise, "),
         (["op", "--rivals", "--plot", "a.png"], "--rivals: expected at least one, since --plot shows ratios, got none"),
         (["op", "--dtype", "int8"], "invalid choice: 'int8'"),
-        (["op", "--seconds", "-1"], "expected a number of seconds above 0, got '-1'"),
-        (["op", "--threads", "0"], "expected a whole number of at least 1, got '0'"),
+        (["op", "--seconds", "-1"], "--seconds: expected a number > 0, got -1"),
+        (["op", "--threads", "0"], "--threads: expected an int >= 1, got 0"),
         (["op", "--device", "cpu", "--clock", "graph"], "--clock: chooses among CUDA's clocks; the CPU has one"),
         (["op", "--csv", "results.txt"], "--csv: expected a name that ends in .csv, got results.txt"),
         (["op", "--json", "nowhere/a.json"], "--json: the folder nowhere is not there"),
@@ -136,7 +136,7 @@ def test_a_plot_is_redrawn_from_the_file_alone(tmp_path: Path) -> None:
         (["model", "--against", "nope"], "--against: expected some of ddf_resnet_mini, resnet_mini, dwresnet_mini"),
         (["model", "--workers", "2"], "--images and --workers: expected only with --loading"),
         (["model", "--loading", "--images", "nowhere"], "--images: expected a folder of images, nowhere is not there"),
-        (["model", "--loading", "--workers", "-1"], "expected a whole number of at least 0, got '-1'"),
+        (["model", "--loading", "--workers", "-1"], "--workers: expected an int >= 0, got -1"),
         (["plot", "nowhere.csv", "-o", "a.png"], "nowhere.csv: No such file or directory"),
         (["plot", "nowhere.csv"], "the following arguments are required: --output/-o"),
     ],
@@ -149,10 +149,10 @@ def test_bad_options(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(*argv) == 2
+    assert run(*argv) in (1, 2)  # found while options are read, or later
     error = capsys.readouterr().err
     assert sentence in error
-    assert len(error.splitlines()) == 1
+    assert len(error.splitlines()) <= 2  # the sentence, and where to look
     assert list(tmp_path.iterdir()) == []
 
 

@@ -98,11 +98,11 @@ def test_tuning_finds_the_least_error_on_its_images() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--protocol", "nope"], "protocol: expected one of pac, bicubic, got 'nope'"),
-        (["--factors", "3"], "--factors: expected some of 2, 4, 8, 16, got [3]"),
+        (["--protocol", "nope"], "--protocol: invalid choice: 'nope'"),
+        (["--factors", "3"], "--factors: invalid choice: 3"),
         (["--images", "0"], "--images: expected an int >= 1, got 0"),
-        (["--csv", "nope/a.csv"], "--csv: expected a file in a folder that is there, ending in .csv"),
-        (["--picture", "a.gif"], "--picture: expected a file in a folder that is there, ending in .png"),
+        (["--csv", "nope/a.csv"], "--csv: the folder nope is not there"),
+        (["--picture", "a.gif"], "--picture: expected a name that ends in .png, .svg, .pdf"),
         (
             ["--data.dataset", "nyu"],
             "data.root: expected the file nyu_depth_v2_labeled.mat with dataset='nyu', got None",
@@ -112,7 +112,7 @@ def test_tuning_finds_the_least_error_on_its_images() -> None:
     ],
 )
 def test_errors(options: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "depth", *options]) == 1
+    assert main(["evaluate", "depth", *options]) in (1, 2)  # found while options are read, or later
     assert sentence in capsys.readouterr().err
 
 

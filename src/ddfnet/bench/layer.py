@@ -1,6 +1,6 @@
 """`ddfnet bench layer`: `ddfnet.DDF`, filter prediction included, against `nn.Conv2d`, dense and depthwise.
 
-On request: against PAC (Table 2), guided by a map of its own. Where a case upsamples: `ddfnet.DDFUp` against the other
+On request: against PAC (Table 2), guided by another map. Where a case upsamples: `ddfnet.DDFUp` against the other
 upsamplers of Table 6 and after it.
 """
 
@@ -33,7 +33,7 @@ def run(
     rivals: Sequence[str] | None = None,
     skip: Callable[[str], None],
 ) -> Iterator[list[Result]]:
-    """Times every case in every dtype, layout and direction, and yields the results of each of these.
+    """Time every case in every dtype, layout and direction, and yield the results of each.
 
     Backward, x and all parameters get gradients.
 

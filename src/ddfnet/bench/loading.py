@@ -33,7 +33,7 @@ RELEASED = {  # the training images of the authors' code
 
 
 def run(root: Path | None, settings: Settings, *, size: int, batch: int, workers: Sequence[int]) -> list[Result]:
-    """Times passes over loaders with each number of workers: testing, crops and flips, and the released code's augmentation.
+    """Time passes over loaders with each number of workers: testing, crops and flips, and the released code's augmentation.
 
     Args:
         root: a folder of images, or tar files; None makes some.
@@ -83,7 +83,7 @@ def _as_fetched(batch: Any) -> Any:
 
 @contextmanager
 def _pictures(root: Path | None) -> Iterator[tuple[Path, str]]:
-    """A folder of images and what they are called in results: the one given, or one that is made and taken away again."""
+    """Yield a folder of images and its name in results: the given one, or a temporary one of made images."""
     if root is not None:
         yield root, root.name
         return

@@ -18,7 +18,7 @@ CANNOT_RUN = (RuntimeError, MemoryError)
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for a whole run."""
+    """The settings of a whole run."""
 
     device: str
     seconds: float  # per call and measurement
@@ -46,7 +46,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Entry:
-    """A call to time, and what is known of it besides: columns of `Result`."""
+    """A call to time, and what else is known about it: columns of `Result`."""
 
     call: Call
     columns: dict[str, Any] = field(default_factory=dict)
@@ -54,12 +54,12 @@ class Entry:
 
 
 def left_out(group: Group, name: str, error: BaseException) -> str:
-    """For the reader: what was left out of a group, and the first line of why."""
+    """Return a sentence on what was left out of a group: the first line of why."""
     return f"{group}: {name} left out: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
 
 
 def compare(group: Group, entries: Mapping[str, Entry], settings: Settings) -> list[Result]:
-    """Times `entries`, by name of the subject, in turn. Ratios are of medians, to the group's rival and to "copy"."""
+    """Time `entries`, by subject, in turn. Ratios are of medians, to the group's rival and to "copy"."""
     calls = {name: entry.call for name, entry in entries.items()}
     results = []
     for clock in settings.clocks if calls else ():

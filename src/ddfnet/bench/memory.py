@@ -2,7 +2,7 @@
 
 On CUDA: the peak of PyTorch's caching allocator. On the CPU: the peak of the running sum of allocations and frees that
 PyTorch's CPU allocator reports to the profiler, from inside every operator. It counts bytes asked for, not resident
-pages, so it repeats exactly; it does not see memory that others allocate (NumPy, oneDNN's own scratch).
+pages, so it repeats exactly; it does not see memory that others allocate (NumPy, oneDNN's scratch).
 """
 
 import os
@@ -13,7 +13,7 @@ from ddfnet.bench.timers import Call
 
 
 def peak_bytes(call: Call, device: str) -> int:
-    """Bytes that `call` holds at its peak beyond what is held before it; its result counts."""
+    """Return the bytes that `call` holds at its peak beyond those held before it; its result counts."""
     return _peak_on_cuda(call) if device == "cuda" else _peak_on_cpu(call)
 
 

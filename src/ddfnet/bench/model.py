@@ -32,7 +32,7 @@ FREE = ":free"
 
 @dataclass(frozen=True)
 class Network:
-    """A network and what is known of it before it is timed."""
+    """A network, and what is known about it before it is timed."""
 
     name: str
     module: nn.Module
@@ -45,7 +45,7 @@ class Network:
 
 
 def create(name: str, input_size: tuple[int, int, int] | None = None) -> Network:
-    """The network of that name, timm's with `ddfnet.models` or of `JOINT`, with random weights; `input_size` or its own.
+    """Return the network of that name (timm's, ours or one of `JOINT`) with random weights; `input_size` or the default one.
 
     Raises:
         ValueError: timm knows no such network, it can't take that input, or has no layer to be ":free".
@@ -75,7 +75,7 @@ def create(name: str, input_size: tuple[int, int, int] | None = None) -> Network
 
 
 class _Free(nn.Module):
-    """Stands in for a k x k layer, called as one, and computes nothing."""
+    """Replace a k x k layer by one that computes nothing."""
 
     def __init__(self, channels: int, kernel_size: int, *, stride: int = 1, **options: Any) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def run(
     compiled: bool = False,
     skip: Callable[[str], None],
 ) -> Iterator[list[Result]]:
-    """Times all networks against each other, inference at every batch size and training at the largest; yields each.
+    """Time all networks against each other, inference at every batch size and training at the largest; yield each result.
 
     Args:
         networks: of `create`.
@@ -133,7 +133,7 @@ def run(
 
 
 def rounds(directions: Sequence[str], batches: Sequence[int]) -> list[tuple[str, int]]:
-    """What `run` times: (direction, batch size)."""
+    """Return what `run` times: (direction, batch size)."""
     inference = [("inference", batch) for batch in batches if "inference" in directions]
     return inference + ([("training", max(batches))] if "training" in directions else [])
 

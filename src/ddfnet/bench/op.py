@@ -22,14 +22,14 @@ def run(
     rivals: Sequence[str] | None = None,
     skip: Callable[[str], None],
 ) -> Iterator[list[Result]]:
-    """Times every case in every dtype, layout and direction, and yields the results of each of these.
+    """Time every case in every dtype, layout and direction, and yield the results of each.
 
     Args:
         cases: calls of `ddf` and `ddf_up`.
         settings: of the run.
         backends: of ours.
         rivals: by name; None for all that fit the case but those `ON_REQUEST`. Ratios are to the first that is not "copy".
-        skip: told what was left out, and why.
+        skip: called with a sentence on what was left out, and why.
     """
     for case in cases:
         names = rivals_of(case, rivals)

@@ -24,7 +24,7 @@ TITLES = {
 
 
 def plot(results: Sequence[Result], path: Path) -> None:
-    """Draws a panel for each direction, dtype, layout and clock, and writes the picture, its kind by the ending of `path`.
+    """Draw a panel for each direction, dtype, layout and clock; the ending of `path` says which kind of picture to write.
 
     Raises:
         ValueError: the results are none or of several benchmarks, or the ending is not one of `ENDINGS`.
@@ -69,7 +69,7 @@ def plot(results: Sequence[Result], path: Path) -> None:
 
 
 def _bars(axis: Any, rows: Sequence[Result], colours: dict[str, str]) -> None:
-    """Times start at the rival's: bars upwards are slower, downwards faster. Images per second start at 0."""
+    """Draw times from the rival's: bars upwards are slower, downwards faster. Images per second start at 0."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     networks = rows[0].benchmark == "model"
@@ -109,7 +109,7 @@ def _bars(axis: Any, rows: Sequence[Result], colours: dict[str, str]) -> None:
 
 
 def _colours(results: Sequence[Result]) -> dict[str, str]:
-    """One colour a subject, the same in every panel."""
+    """Return a colour for each subject, the same in every panel."""
     subjects = list(dict.fromkeys(row.subject for row in results if row.subject != "copy"))
     ours = [subject for subject in subjects if subject.startswith("ddf")]
     others = [subject for subject in subjects if subject not in ours]

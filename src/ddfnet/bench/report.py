@@ -23,7 +23,6 @@ from markupsafe import Markup, escape
 import ddfnet
 from ddfnet.bench.paper import beside
 from ddfnet.bench.paper.evidence import Kind, kind
-from ddfnet.bench.paper.ours import Cell
 from ddfnet.bench.results import Environment
 from ddfnet.package_data import package_folder
 
@@ -61,7 +60,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A result file. Columns that have one value in all rows stand apart, once; empty ones are left out."""
+    """A result file. Columns with one value in all rows stand apart, once; empty ones are left out."""
 
     name: str
     kind: Kind
@@ -78,7 +77,7 @@ class Sheet:
         return TITLES[self.kind]
 
     def drawn(self, png: bytes | None) -> "Sheet":
-        """The same with its picture, if there is one."""
+        """Return the same sheet with its picture, if there is one."""
         return self if png is None else replace(self, picture=data_address("image/png", png))
 
     @property
@@ -87,7 +86,7 @@ class Sheet:
 
 
 def sheet(path: Path) -> Sheet:
-    """A file of results, CSV or JSON.
+    """Read a file of results, CSV or JSON.
 
     Raises:
         ValueError: no command of ddfnet wrote it, or rows were lost or damaged since.
@@ -129,24 +128,24 @@ def _value(column: str, text: str) -> Value:
 
 
 def _means(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
-    """Of the runs of a study: headings, then a line a recipe, the mean of each test score and its spread (n - 1)."""
+    """Return headings, then a line for each recipe of a study: the mean of each test score and its spread (n - 1)."""
     scores = [name for name in rows[0] if name.startswith("test_")]
     counts = [name for name in ("parameters", "multiply_adds") if name in rows[0]]
     lines = [("recipe", "seeds", *(name.replace("_", " ") for name in (*counts, *scores)))]
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         runs = [row for row in rows if row["recipe"] == recipe]
-        told = [value(runs[0][name]).text for name in counts]
+        cells = [value(runs[0][name]).text for name in counts]
         for name in scores:
             scores_of = [float(row[name]) for row in runs if row[name]]
             mean = value(f"{statistics.fmean(scores_of):.8f}").text if scores_of else ""
             spread = value(f"{statistics.stdev(scores_of):.8f}").text if len(scores_of) > 1 else ""
-            told.append(f"{mean} \N{PLUS-MINUS SIGN} {spread}" if spread else mean)
-        lines.append((recipe, str(len(runs)), *told))
+            cells.append(f"{mean} \N{PLUS-MINUS SIGN} {spread}" if spread else mean)
+        lines.append((recipe, str(len(runs)), *cells))
     return lines
 
 
 def _code(text: str) -> Markup:
-    """What stands between backticks as code."""
+    """Mark what stands between backticks as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
@@ -155,7 +154,7 @@ def _text(found: Any) -> str:
 
 
 def value(text: str) -> Value:
-    """A cell; numbers with a fraction are shown to four significant digits, and whole ones in groups of three.
+    """Read a cell: numbers with a fraction are shown to four significant digits, whole ones in groups of three digits.
 
     Example:
         >>> value("1.23456").text, value("16843748").text, value("ddf").number
@@ -175,12 +174,12 @@ def value(text: str) -> Value:
 
 
 def data_address(media_type: str, content: bytes) -> str:
-    """An address that has the content in it."""
+    """Return an address that contains the content."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def render(tables: Sequence[beside.Filled], sheets: Iterable[Sheet], *, date: str) -> str:
-    """The page.
+    """Write the page.
 
     Args:
         tables: the paper's, with ours beside them.
@@ -201,27 +200,12 @@ def render(tables: Sequence[beside.Filled], sheets: Iterable[Sheet], *, date: st
         date=date,
         marks=MARKS,
         sheets=list(enumerate(sorted(sheets, key=lambda sheet: (ORDER.index(sheet.kind), sheet.name)))),
-        standing=standing,
         tables=tables,
         version=ddfnet.__version__,
         zip=zip,
     )
 
 
-def standing(cell: Cell, digits: int) -> str:
-    """Which of `MARKS` a cell has, "" where neither side has anything to say."""
-    if cell.mark == "exact":
-        return {True: "agrees", False: "differs", None: "unprinted"}[cell.agrees(digits)]
-    if cell.mark in ("measured", "needs"):
-        return cell.mark
-    if cell.printed is None:
-        return ""
-    return "theirs" if cell.mark == "none" else "absent"
-
-
 def count(filled: beside.Filled) -> Counter[str]:
-    """How many cells of a table have each of `MARKS`."""
-    table, cells = filled
-    return Counter(
-        standing(cell, column.digits) for row in cells for cell, column in zip(row, table.columns, strict=True)
-    )
+    """Count a table's cells by their marks."""
+    return Counter(cell.mark for row in filled[1] for cell in row)

@@ -16,7 +16,7 @@ from ddfnet.atomic import whole_or_absent
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Where and when. Versions are empty where the thing is not there."""
+    """Where and when. Versions of packages that are missing are empty."""
 
     device: str  # "cpu" or "cuda"
     device_name: str
@@ -66,14 +66,14 @@ class Result:
     environment: Environment
 
     def flat(self) -> dict[str, Any]:
-        """Every column by name, the environment's last."""
+        """Return every column by name, the environment's last."""
         columns = asdict(self)
         where_and_when = columns.pop("environment")
         return {**columns, **where_and_when}
 
 
 def environment(device: str) -> Environment:
-    """This process, now."""
+    """Describe this process."""
     import torch
 
     on_cuda = device == "cuda"
@@ -100,7 +100,7 @@ def environment(device: str) -> Environment:
 
 
 def write(results: Sequence[Result], path: Path) -> None:
-    """Writes .csv or .json, by the ending of `path`.
+    """Write a CSV or JSON file, by the ending of `path`.
 
     Raises:
         ValueError: another ending.
@@ -119,7 +119,7 @@ def write(results: Sequence[Result], path: Path) -> None:
 
 
 def read(path: Path) -> list[Result]:
-    """The results that `write` wrote; None in columns that can be None and that the file, an older one, does not have.
+    """Read the results that `write` wrote; optional columns that an older file lacks become None.
 
     Raises:
         ValueError: the file is not one of these.
@@ -149,7 +149,7 @@ def _result(row: dict[str, Any]) -> Result:
 
 
 def _typed(value: Any, hint: Any) -> Any:
-    """A CSV cell as the type of its column; values from JSON have it already."""
+    """Convert a CSV cell to the type of its column; values from JSON have it already."""
     choices = get_args(hint) or (hint,)
     if type(None) in choices and value in ("", None):
         return None

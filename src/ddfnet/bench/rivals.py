@@ -28,13 +28,13 @@ Inputs = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 def rivals_of(case: OpCase, asked: Sequence[str] | None) -> list[str]:
-    """Of the rivals asked for, or of all but those `ON_REQUEST`, those that can stand in the place of the case."""
+    """Return the rivals that can replace the case's operator, among those asked for or all but `ON_REQUEST`."""
     fitting = UP_RIVALS if case.scale_factor > 1 else RIVALS
     return [name for name in fitting if name not in ON_REQUEST] if asked is None else [n for n in asked if n in fitting]
 
 
 def ours(case: OpCase, tensors: Inputs, backend: str) -> Subject:
-    """`ddf` or `ddf_up` by a backend's name, "auto" among them."""
+    """Return `ddf` or `ddf_up` on a backend by its name or "auto"."""
     given = [tensor is not None for tensor in tensors]
 
     def call(*inputs: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def ours(case: OpCase, tensors: Inputs, backend: str) -> Subject:
 
 
 def rival(name: str, case: OpCase, tensors: Inputs) -> Subject:
-    """One of `RIVALS` or, where the case upsamples, `UP_RIVALS`; "copy" is no call on the case's tensors."""
+    """Return one of `RIVALS` or, if the case upsamples, of `UP_RIVALS`; "copy" does not run on the case's tensors."""
     if name in ("reference", "compile"):
         subject = ours(case, tensors, "reference")
         function = subject.function
@@ -81,7 +81,7 @@ def rival(name: str, case: OpCase, tensors: Inputs) -> Subject:
 
 
 def pac_guide(x: Tensor) -> Tensor:
-    """What guides a pixel-adaptive convolution of x: a leaf of x's dtype and memory format that requires a gradient."""
+    """Return a guide for a pixel-adaptive convolution of x: a leaf of its dtype and memory format that needs a gradient."""
     guide = torch.randn(x.shape[0], PAC_GUIDE_CHANNELS, *x.shape[2:], device=x.device).to(x.dtype)
     return guide.contiguous(memory_format=memory_format_of(x)).requires_grad_()
 
@@ -110,7 +110,7 @@ def _convolution(name: str, case: OpCase) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _chosen(case: OpCase, tensors: Inputs) -> str:
-    """The backend that "auto" takes."""
+    """Return the backend that "auto" takes."""
     x, channel_filter, spatial_filter = tensors
     options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
     kernels = api.select("auto", x, check(x, channel_filter, spatial_filter, *options))

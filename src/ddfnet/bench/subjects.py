@@ -1,4 +1,4 @@
-"""Something to time on tensors, an operator or a layer: what is called, and what is known of it before it is timed."""
+"""Something to time on tensors, an operator or a layer: what is called, and what is known about it before it is timed."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class Subject:
 def entries(
     subjects: Iterable[Subject], group: Group, settings: Settings, skip: Callable[[str], None]
 ) -> dict[str, Entry]:
-    """Runs each subject once and measures what is not time: bytes, FLOPs, peak memory.
+    """Run each subject once and measure what is not time: bytes, FLOPs, peak memory.
 
-    A subject that can't run here (memory, an operation PyTorch lacks for a dtype) is left out and `skip` told why.
+    A subject that can't run here (memory, an operation PyTorch lacks for a dtype) is left out, and `skip` gets the reason.
     """
     ready = {}
     for subject in subjects:
@@ -41,7 +41,7 @@ def entries(
 
 
 def copy_entry(moved: int, dtype: torch.dtype, device: str) -> Entry:
-    """A copy between two buffers that reads and writes `moved` bytes together: the physical limit."""
+    """Return a copy between two buffers that reads and writes `moved` bytes together: the physical limit."""
     count = max(1, moved // 2 // dtype.itemsize)
     source, target = torch.randn(count, dtype=dtype, device=device), torch.empty(count, dtype=dtype, device=device)
     return Entry(lambda: target.copy_(source), {"bytes_moved": moved, "forward_flops": 0})

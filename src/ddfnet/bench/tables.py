@@ -8,7 +8,7 @@ from ddfnet.bench.results import Environment, Result
 
 
 def describe(environment: Environment) -> str:
-    """Device, threads, versions and date in one line."""
+    """Return device, threads, versions and date in one line."""
     parts = [environment.device_name, f"{environment.threads} threads", f"torch {environment.torch}"]
     if environment.device == "cuda":
         parts += [f"CUDA {environment.cuda}", f"TF32 {environment.tf32}"]
@@ -18,7 +18,7 @@ def describe(environment: Environment) -> str:
 
 
 def panels(results: Iterable[Result]) -> dict[tuple[str, ...], list[Result]]:
-    """Results by what one table or one panel of a plot has in common: direction, dtype, layout, clock."""
+    """Group results by what a table or a panel of a plot has in common: direction, dtype, layout, clock."""
     parts: dict[tuple[str, ...], list[Result]] = {}
     for row in results:
         parts.setdefault((row.direction, row.dtype, row.layout, row.clock), []).append(row)
@@ -26,12 +26,12 @@ def panels(results: Iterable[Result]) -> dict[tuple[str, ...], list[Result]]:
 
 
 def rivals(results: Iterable[Result]) -> str:
-    """The names of what ratios are against."""
+    """Return the names of the rivals that ratios are taken to."""
     return ", ".join(dict.fromkeys(row.rival for row in results if row.rival))
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
-    """The results of one benchmark, a table for each panel."""
+    """Return the results of one benchmark, a table for each panel."""
     return [
         (_networks if rows[0].benchmark == "model" else _times)(f"{rows[0].benchmark}: {', '.join(part)}", rows)
         for part, rows in panels(results).items()
@@ -39,7 +39,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
 
 def _times(title: str, rows: Sequence[Result]) -> Table:
-    """A column for each subject: milliseconds, and the ratio to the rival."""
+    """Return a table with a column for each subject: milliseconds, and the ratio to the rival."""
     subjects = list(dict.fromkeys(row.subject for row in rows))
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("case", no_wrap=True)
@@ -67,7 +67,7 @@ def _times(title: str, rows: Sequence[Result]) -> Table:
 
 
 def _networks(title: str, rows: Sequence[Result]) -> Table:
-    """A line for each network and batch."""
+    """Return a table with a line for each network and batch."""
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.caption = (
         "Medians per call; peak memory beyond weights, optimizer state and images. In brackets, multiply-adds as the paper"
@@ -117,7 +117,7 @@ def _ratio(row: Result) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, or all before the point."""
+    """Write three significant digits, or all before the point."""
     if value is None:
         return "-"
     decimals = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0

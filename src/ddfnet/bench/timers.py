@@ -51,12 +51,12 @@ class Timing:
 
 
 class Clock(Protocol):
-    """Takes samples."""
+    """A clock, which takes samples."""
 
     shortest_sample: float  # seconds; a call that takes less is repeated within a sample
 
     def sampler(self, call: Call) -> Sampler:
-        """Prepares `call`, which has run before. Returns what takes one sample of it."""
+        """Prepare `call`, which has run before, and return a function that takes one sample."""
         ...
 
 
@@ -128,12 +128,12 @@ def _captured(call: Call) -> Call:
 
 
 def make_clock(name: ClockName) -> Clock:
-    """The clock of that name; all but "cpu" need a CUDA device."""
+    """Return the clock of that name; all but "cpu" need a CUDA device."""
     return CpuClock() if name == "cpu" else CudaClock(name)
 
 
 def interleave(calls: Mapping[str, Call], clock: Clock, *, seconds: float) -> dict[str, Timing]:
-    """Times every call, in turn, for about `seconds` each.
+    """Time every call, in turn, for about `seconds` each.
 
     Args:
         calls: by name. Each is run once before anything is timed.
@@ -163,7 +163,7 @@ def interleave(calls: Mapping[str, Call], clock: Clock, *, seconds: float) -> di
 
 
 def orders(names: Sequence[str]) -> Iterator[list[str]]:
-    """The order of each round, for ever: rotated by one each round, backwards in every other full turn."""
+    """Yield the order of each round, without end: rotated by one each round, backwards in every other full turn."""
     for number in itertools.count() if names else ():
         turn, first = divmod(number, len(names))
         order = [*names[first:], *names[:first]]
@@ -171,7 +171,7 @@ def orders(names: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _warm_up(sampler: Sampler, seconds: float) -> float:
-    """Samples until none of the last few was faster by 5%, or the budget is spent. Returns the fastest, in seconds."""
+    """Sample until none of the last few was faster by 5%, or the budget is spent; return the fastest, in seconds."""
     best, stale = math.inf, 0
     end = time.perf_counter() + seconds
     while stale < STEADY_CALLS:

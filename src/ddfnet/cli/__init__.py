@@ -32,13 +32,13 @@ Decoupled dynamic filters for PyTorch, {ddfnet.__version__}.
 commands:
 {chr(10).join(f"  {name:<18} {text}" for name, text in COMMANDS.items())}
 
-`ddfnet COMMAND --help` tells the options of a command; `ddfnet --version` the version.
+`ddfnet COMMAND --help` lists the options of a command; `ddfnet --version` prints the version.
 `ddfnet train` without options trains a small DDF network on real images, in a few minutes on a CPU.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 1 for an error told in one sentence, 2 for wrong options."""
+    """Run a command and return its exit code: 0, 2 for wrong options, 1 for any other error, which is one sentence."""
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -52,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     try:
         code: int = import_module(f"ddfnet.cli.{name.replace('-', '_')}").main(rest)
+    except SystemExit as end:  # of --help
+        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         print("ddfnet: interrupted", file=sys.stderr)
         return 130
@@ -64,23 +66,29 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except argparse.ArgumentError as error:
         print(
-            f"ddfnet {name}: {_option_error(str(error))}\n(`ddfnet {name} --help` tells the options)", file=sys.stderr
+            f"ddfnet {name}: {_option_error(str(error))}\n(`ddfnet {name} --help` lists the options)", file=sys.stderr
         )
         return 2
     except Exception as error:
         if "DDFNET_TRACEBACK" in os.environ:
             raise
-        text = str(error)
-        if text.startswith("Caught ") and "DataLoader worker" in text:  # with the worker's whole traceback behind it
-            text = text.strip().splitlines()[-1].partition(": ")[2]
-        sentence = " ".join(text.split()) or type(error).__name__
-        print(f"ddfnet {name}: {sentence}\n(DDFNET_TRACEBACK=1 shows where)", file=sys.stderr)
+        print(f"ddfnet {name}: {_sentence(error)}\n(DDFNET_TRACEBACK=1 shows where)", file=sys.stderr)
         return 1
     return code
 
 
+def _sentence(error: Exception) -> str:
+    """Return what is wrong as one line."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    elif text.startswith("Caught ") and "DataLoader worker" in text:  # with the worker's whole traceback behind it
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split()) or type(error).__name__
+
+
 def _option_error(message: str) -> str:
-    """jsonargparse's nested report of a wrong option as one sentence: "model.lr: Expected a float. Got value: x"."""
+    """Rewrite jsonargparse's nested report of a wrong option as one sentence: "model.lr: Expected a float. Got value: x"."""
     keys = re.findall(r'Parser key "([\w.]+)":', message)
     message = re.sub(
         r"class_path '[\w.]*?(\w+)':\s*Option '(\w+)' is not accepted",

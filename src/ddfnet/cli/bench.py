@@ -1,11 +1,12 @@
 """`ddfnet bench`: times the operator, the layer and networks against named rivals, and draws the results."""
 
 import argparse
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from ddfnet.cli.parsing import PICTURES, Parser, cpu_or_cuda, file_to_write, seconds, whole
 
 if TYPE_CHECKING:
     from ddfnet.bench.cases import OpCase
@@ -26,39 +27,24 @@ Skip = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What the options ask for, checked."""
+    """The work that the options ask for, checked."""
 
     settings: "Settings"
     measurements: int
     run: Callable[[Skip], Iterator[list["Result"]]]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def main(argv: list[str]) -> int:
-    """Runs `ddfnet bench` with these arguments. Returns the exit code: 2 for options that make no sense."""
-    parser = _Parser(prog="ddfnet bench", description=__doc__)
-    add_arguments(parser)
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    try:
-        if args.benchmark == "plot":
-            return _draw(args)
-        job = _models_job(args) if args.benchmark == "model" else _cases_job(args)
-    except (ValueError, OSError) as error:
-        message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
-        print(f"{parser.prog} {args.benchmark}: {message}", file=sys.stderr)
-        return 2
-    return _measure(job, args)
+    parser = Parser(prog="ddfnet bench", description=__doc__)
+    _add_arguments(parser)
+    args = parser.parse_args(argv)
+    if args.benchmark == "plot":
+        return _draw(args)
+    return _measure(_models_job(args) if args.benchmark == "model" else _cases_job(args), args)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the benchmarks and their options."""
+def _add_arguments(parser: Parser) -> None:
+    """Add the benchmarks and their options."""
     benchmarks = parser.add_subparsers(dest="benchmark", required=True, metavar="op|layer|model|plot")
     for name, text in (("op", "ddf and ddf_up"), ("layer", "ddfnet.DDF and DDFUp, filter prediction included")):
         command = benchmarks.add_parser(name, help=f"time {text}", description=f"Times {text}, against rivals.")
@@ -79,23 +65,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "any factor (default: the three mini networks)",
     )
     command.add_argument(
-        "--input-size", nargs=3, type=_positive, metavar=("C", "H", "W"), help="(default: each network's)"
+        "--input-size", nargs=3, type=whole(1), metavar=("C", "H", "W"), help="(default: each network's)"
     )
-    command.add_argument("--batch", nargs="+", type=_positive, default=[1, 32], metavar="N", help="(default: 1 32)")
+    command.add_argument("--batch", nargs="+", type=whole(1), default=[1, 32], metavar="N", help="(default: 1 32)")
     command.add_argument("--against", metavar="NAME", help="what ratios are to (default: the first that is not ours)")
     command.add_argument("--compile", action="store_true", help="time each network under torch.compile too")
     command.add_argument("--loading", action="store_true", help="time the loading of images beside the networks")
     command.add_argument("--images", type=Path, metavar="DIR", help="folder or tar files to load (default: made JPEGs)")
-    command.add_argument("--workers", nargs="+", type=_natural, metavar="N", help="that load images (default: 0 and 2)")
+    command.add_argument("--workers", nargs="+", type=whole(0), metavar="N", help="that load images (default: 0 and 2)")
     _add_common(command, MODEL_DIRECTIONS)
     command = benchmarks.add_parser(
         "plot", help="draw a result file", description="Draws result files of one benchmark."
     )
     command.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="files of --csv or --json")
-    command.add_argument("--output", "-o", type=Path, required=True, metavar="FILE", help=".png, .svg or .pdf")
+    command.add_argument(
+        "--output", "-o", type=file_to_write(*PICTURES), required=True, metavar="FILE", help=".png, .svg or .pdf"
+    )
 
 
-def _add_common(command: argparse.ArgumentParser, directions: Sequence[str]) -> None:
+def _add_common(command: Parser, directions: Sequence[str]) -> None:
     command.add_argument("--device", choices=("cpu", "cuda"), help="(default: cuda where there is one)")
     command.add_argument("--dtype", nargs="+", choices=DTYPES, default=["float32"], help="(default: float32)")
     command.add_argument("--layout", choices=(*LAYOUTS, BOTH), default=BOTH, help="(default: both)")
@@ -103,14 +91,16 @@ def _add_common(command: argparse.ArgumentParser, directions: Sequence[str]) -> 
     command.add_argument(
         "--clock", nargs="+", choices=("queued", "eager", "graph"), help="on cuda; see ddfnet.bench.timers"
     )
-    command.add_argument("--threads", type=_positive, metavar="N", help="of PyTorch on the CPU (default: its own)")
+    command.add_argument("--threads", type=whole(1), metavar="N", help="of PyTorch on the CPU (default: PyTorch's)")
     command.add_argument("--tf32", action=argparse.BooleanOptionalAction, help="on cuda (default: as PyTorch has it)")
     command.add_argument("--cudnn-benchmark", action="store_true", help="let cuDNN choose by trying")
-    command.add_argument("--seconds", type=_seconds, metavar="S", help=f"for each thing timed (default: {SECONDS})")
+    command.add_argument("--seconds", type=seconds, metavar="S", help=f"for each thing timed (default: {SECONDS})")
     command.add_argument("--quick", action="store_true", help="a look: the smallest cases, few samples")
-    command.add_argument("--csv", type=Path, metavar="FILE", help="write the results")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the results")
-    command.add_argument("--plot", type=Path, metavar="FILE", help="draw the results: .png, .svg or .pdf")
+    command.add_argument("--csv", type=file_to_write(".csv"), metavar="FILE", help="write the results")
+    command.add_argument("--json", type=file_to_write(".json"), metavar="FILE", help="write the results")
+    command.add_argument(
+        "--plot", type=file_to_write(*PICTURES), metavar="FILE", help="draw the results: .png, .svg or .pdf"
+    )
 
 
 def _cases_job(args: argparse.Namespace) -> Job:
@@ -170,21 +160,9 @@ def _settings(args: argparse.Namespace, directions: tuple[str, ...], clocks: "tu
     import torch
 
     from ddfnet.bench.measure import Settings
-    from ddfnet.bench.plots import ENDINGS
     from ddfnet.bench.results import environment
 
-    for option, path, endings in (
-        ("--csv", args.csv, (".csv",)),
-        ("--json", args.json, (".json",)),
-        ("--plot", args.plot, ENDINGS),
-    ):
-        if path is not None and path.suffix not in endings:
-            raise ValueError(f"{option}: expected a name that ends in {', '.join(endings)}, got {path}")
-        if path is not None and not path.parent.is_dir():
-            raise ValueError(f"{option}: the folder {path.parent} is not there")
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device: expected a device that is there, got cuda, and PyTorch sees none")
+    device = cpu_or_cuda(args.device)
     if device == "cpu" and args.clock:
         raise ValueError("--clock: chooses among CUDA's clocks; the CPU has one")
     if args.threads:
@@ -205,7 +183,7 @@ def _settings(args: argparse.Namespace, directions: tuple[str, ...], clocks: "tu
 
 
 def _measure(job: Job, args: argparse.Namespace) -> int:
-    """Runs the job with a progress bar and rewrites the files after every measurement, so that a stop loses nothing."""
+    """Run the job with a progress bar; rewrite the files after every measurement, so that a stop loses nothing."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -274,25 +252,3 @@ def _check_names(option: str, names: Sequence[str], known: Collection[str]) -> N
 def _work(case: "OpCase") -> int:
     batch, channels, height, width = case.out_shape
     return batch * channels * height * width * case.kernel_size**2
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
-    return seconds

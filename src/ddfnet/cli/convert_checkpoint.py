@@ -1,11 +1,12 @@
-"""`ddfnet convert-checkpoint IN -o OUT.safetensors`: the weights of a released checkpoint, and nothing else of it."""
+"""`ddfnet convert-checkpoint IN -o OUT.safetensors`: the weights of a released checkpoint, and nothing else."""
 
-import argparse
 from pathlib import Path
+
+from ddfnet.cli.parsing import Parser
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ddfnet convert-checkpoint",
         description="Writes the weights of the authors' checkpoint, or of one of timm's, as safetensors.",
     )

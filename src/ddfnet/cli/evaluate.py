@@ -1,8 +1,9 @@
 """`ddfnet evaluate`: the test score of a run's best checkpoint, or of any network with weights trained elsewhere."""
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ddfnet.cli.parsing import Parser
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--combine", default="mul", help="how FILE's filters were combined, mul or add (default: mul)")
     if {"-h", "--help"} & set(argv):
         parser.parse_args(argv)
-    own = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    own = Parser(add_help=False, allow_abbrev=False)
     own.add_argument("--checkpoint")
     own.add_argument("--weights", type=Path)
     own.add_argument("--combine", default="mul")
@@ -84,7 +85,7 @@ def _score(
 
 
 def _positional(argv: list[str]) -> str | None:
-    """The first argument that is neither an option nor the value after one, None without one."""
+    """Return the first argument that is neither an option nor the value after one; None without one."""
     arguments = iter(argv)
     for argument in arguments:
         if not argument.startswith("--"):

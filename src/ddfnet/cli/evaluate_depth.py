@@ -1,9 +1,10 @@
 """`ddfnet evaluate depth`: every way to upsample depth, classical and learned, at 4x, 8x and 16x on one data set."""
 
-import argparse
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ddfnet.cli.parsing import PICTURES, Parser, file_to_write, whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -12,10 +13,10 @@ if TYPE_CHECKING:
     from ddfnet.tasks.depth import comparison
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     from ddfnet.data.depth.protocols import PROTOCOLS
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ddfnet evaluate depth",
         usage="ddfnet evaluate depth [--data.dataset NAME] [--data.root PATH] [--factors N ...] [--protocol NAME]\n"
         "       [--runs RUN ...] [--images N] [--csv FILE] [--picture FILE]",
@@ -23,7 +24,6 @@ def _parser() -> argparse.ArgumentParser:
         "(tuned on training images), by the ConvexUpNet that ships, and by the networks of runs. Prints "
         "RMSE, MAE and the RMSE near depth edges, means over images. Protocols: "
         + "; ".join(f"{name}: {protocol.description}" for name, protocol in PROTOCOLS.items()),
-        exit_on_error=False,
     )
     parser.add_argument(
         "--data.dataset",
@@ -33,42 +33,21 @@ def _parser() -> argparse.ArgumentParser:
         help="(default: motorcycle, its test part)",
     )
     parser.add_argument("--data.root", dest="root", type=Path, help="nyu: the .mat file; folder: the folder")
-    parser.add_argument("--factors", nargs="+", type=int, default=[4, 8, 16], metavar="N", help="(default: 4 8 16)")
-    parser.add_argument("--protocol", default="pac", help="pac (default) or bicubic")
+    parser.add_argument(
+        "--factors", nargs="+", type=int, choices=(2, 4, 8, 16), default=[4, 8, 16], help="(default: 4 8 16)"
+    )
+    parser.add_argument("--protocol", choices=tuple(PROTOCOLS), default="pac", help="(default: pac)")
     parser.add_argument("--runs", nargs="+", type=Path, default=[], metavar="RUN", help="their best checkpoints too")
-    parser.add_argument("--images", type=int, metavar="N", help="no more than so many test images")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the first test image: .png, .svg or .pdf")
+    parser.add_argument("--images", type=whole(1), metavar="N", help="no more than so many test images")
+    parser.add_argument("--csv", type=file_to_write(".csv"), metavar="FILE", help="write the scores")
+    parser.add_argument(
+        "--picture", type=file_to_write(*PICTURES), metavar="FILE", help="draw the first test image: .png, .svg or .pdf"
+    )
     return parser
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Raise ValueError for options that are out of range."""
-    from ddfnet.data.depth.protocols import protocol_of
-
-    protocol_of(args.protocol)
-    if any(factor not in (2, 4, 8, 16) for factor in args.factors):
-        raise ValueError(f"--factors: expected some of 2, 4, 8, 16, got {args.factors}")
-    if args.images is not None and args.images < 1:
-        raise ValueError(f"--images: expected an int >= 1, got {args.images}")
-    for option, path, endings in (
-        ("--csv", args.csv, (".csv",)),
-        ("--picture", args.picture, (".png", ".svg", ".pdf")),
-    ):
-        if path is not None and (path.suffix not in endings or not path.parent.is_dir()):
-            ending = " or ".join(endings)
-            raise ValueError(f"{option}: expected a file in a folder that is there, ending in {ending}, got {path}")
-
-
 def main(argv: list[str]) -> int:
-    parser = _parser()
-    if {"-h", "--help"} & set(argv):
-        parser.print_help()
-        return 0
-    args, unknown = parser.parse_known_args(argv)  # parse_args would exit on these
-    if unknown:
-        raise argparse.ArgumentError(None, f"unrecognized arguments: {' '.join(unknown)}")
-    _check(args)
+    args = _parser().parse_args(argv)
 
     import platform
     from datetime import UTC, datetime
@@ -111,7 +90,7 @@ def main(argv: list[str]) -> int:
 
 
 def _table(data: "comparison.Compared", scores: "list[comparison.Score]") -> "Table":
-    """A line a method, a column a factor: RMSE / MAE / RMSE near edges."""
+    """Return a table with a line for each method and a column for each factor: RMSE / MAE / RMSE near edges."""
     from rich.table import Table
 
     from ddfnet.data.depth.protocols import protocol_of
@@ -140,7 +119,7 @@ def _table(data: "comparison.Compared", scores: "list[comparison.Score]") -> "Ta
 
 
 def _network_of_run(path: Path) -> "tuple[str, JointUpsampler]":
-    """The name and the network of a run of this task, with the weights of its best epoch."""
+    """Return the name and the network of a depth run, with the weights of its best epoch."""
     from ddfnet.cli.experiment import quiet
     from ddfnet.tasks.depth.task import DepthUpsampling
     from ddfnet.tasks.run.loading import load_run

@@ -52,7 +52,7 @@ ELSEWHERE = (  # options that a score does not depend on
 
 
 def quiet() -> None:
-    """Silences Lightning's advice on settings that are choices of ours; warnings of trouble still show."""
+    """Silence Lightning's advice on settings that we chose; warnings of trouble still show."""
     import logging
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -66,7 +66,7 @@ def quiet() -> None:
 
 
 def make_parser(prog: str, usage: str, description: str) -> ArgumentParser:
-    """The options that make an experiment."""
+    """Return a parser of the options that make an experiment."""
     parser = ArgumentParser(prog=prog, usage=usage, description=description, exit_on_error=False)
     parser.add_argument(
         "--config", action="config", help=f"recipe or YAML file; the recipes: {', '.join(recipes.names())}"
@@ -156,7 +156,7 @@ def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def print_summary(console: Console, summary: dict[str, Any], folder: RunFolder) -> None:
-    """The result as a table, and where things are."""
+    """Print the result as a table, and where its files are."""
     table = Table(title=f"{summary['network']}, seed {summary['seed']}", title_justify="left", show_header=False)
     scores = [name for name in summary if name.startswith("test_")]
     for name in scores:

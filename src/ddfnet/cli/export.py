@@ -1,11 +1,12 @@
 """`ddfnet export MODEL --onnx FILE`: a network as a checked ONNX file; `--hub DIR`: as a folder to ship."""
 
-import argparse
 from pathlib import Path
+
+from ddfnet.cli.parsing import Parser
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ddfnet export",
         description="Writes a network as ONNX, of standard operators, and checks it with onnxruntime; or a trained one as "
         "a folder with its weights (safetensors), configuration and card, which `ddfnet.load` and, of a classifier, "

@@ -1,12 +1,13 @@
 """`ddfnet info`: versions, devices, and which backends this machine can use, and why not the others."""
 
-import argparse
 import platform
 from importlib import metadata
 
+from ddfnet.cli.parsing import Parser
+
 
 def main(argv: list[str]) -> int:
-    argparse.ArgumentParser(prog="ddfnet info", description=__doc__).parse_args(argv)
+    Parser(prog="ddfnet info", description=__doc__).parse_args(argv)
     import torch
 
     import ddfnet

@@ -1,13 +1,14 @@
 """`ddfnet make-garments DIR`: the small detection data set, in COCO's format, for training here or anywhere else."""
 
-import argparse
 from pathlib import Path
+
+from ddfnet.cli.parsing import Parser
 
 
 def main(argv: list[str]) -> int:
     from ddfnet.data.detection import garments
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ddfnet make-garments",
         description="Makes a detection data set in COCO's format: Fashion-MNIST's garments at many scales, over each other, "
         "on scikit-image's photographs. `ddfnet train --config garments/ddf_up` makes it by itself, in the user's cache.",
@@ -28,6 +29,6 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     made = garments.make_garments(options.DIR, images=options.images, image_size=options.image_size, seed=options.seed)
     for name, counts in made.items():
-        told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if what != "images")
-        print(f"{options.DIR / name}: {counts['images']:,} images; boxes: {told}")
+        classes = ", ".join(f"{count:,} {what}" for what, count in counts.items() if what != "images")
+        print(f"{options.DIR / name}: {counts['images']:,} images; boxes: {classes}")
     return 0

@@ -1,16 +1,17 @@
 """`ddfnet predict RUN IMAGES...`: what a trained network sees in images, as a table, files and pictures."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from ddfnet.cli.parsing import Parser, folder_to_write, whole
 
 TOP = 5
 LEAST = 0.5
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ddfnet predict",
         description="Prints what a trained network sees, and writes it as predictions.csv and predictions.json: classes and "
         "scores of a classifier; boxes of a detector, drawn on the images; the full depth maps of a depth upsampler.",
@@ -20,16 +21,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--depth", type=Path, nargs="+", metavar="FILE", help="of depth: the low map of each image, in order"
     )
-    parser.add_argument("--top", type=int, default=TOP, metavar="N", help=f"classes an image (default: {TOP})")
+    parser.add_argument("--top", type=whole(1), default=TOP, metavar="N", help=f"classes an image (default: {TOP})")
     parser.add_argument("--least", type=float, default=LEAST, metavar="SCORE", help=f"of boxes (default: {LEAST})")
     parser.add_argument("--device", help="(default: cuda where there is one, else cpu)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="(default: predictions-RUN, by its name)")
+    parser.add_argument(
+        "-o", "--output", type=folder_to_write, metavar="FOLDER", help="(default: predictions-RUN, by its name)"
+    )
     options = parser.parse_args(argv)
-    if options.top < 1:
-        raise ValueError(f"--top: expected an int >= 1, got {options.top}")
-    folder = options.output or Path(f"predictions-{options.RUN.resolve().stem}")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--output: expected a folder, {folder} is a file")
+    folder = options.output or folder_to_write(f"predictions-{options.RUN.resolve().stem}")
     images = _images(options.IMAGES)
 
     import torch
@@ -71,7 +70,7 @@ def _report(found: "predictions.Predictions", folder: Path) -> int:  # type: ign
 
 
 def _images(named: Sequence[Path]) -> list[Path]:
-    """The files, and those of the folders; FileNotFoundError where one is not there."""
+    """Return the named files, and those of the named folders; raise FileNotFoundError if one does not exist."""
     from ddfnet.data.folders import image_suffixes, visible
 
     found: list[Path] = []

@@ -1,26 +1,33 @@
 """`ddfnet report [FILE]`: the paper's tables beside ours, all result files and their pictures, as one HTML page."""
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddfnet.cli.tables import check_file, default_results
+from ddfnet.cli.parsing import Parser, file_to_write
+from ddfnet.cli.tables import default_results
 
 if TYPE_CHECKING:
-    from ddfnet.bench.paper.evidence import Kind
+    from ddfnet.bench.paper.evidence import ResultFile
 
 
 PNG = b"\x89PNG\r\n\x1a\n"  # how one begins
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="ddfnet report",
         description="Writes one HTML page that needs nothing beside it: the paper's tables next to ours, every result file, "
         "its rows to sort and search, and its picture.",
     )
-    parser.add_argument("file", nargs="?", type=Path, default=Path("report.html"), metavar="FILE", help="(%(default)s)")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        type=file_to_write(".html"),
+        default=Path("report.html"),
+        metavar="FILE",
+        help="(%(default)s)",
+    )
     parser.add_argument(
         "--results",
         nargs="+",
@@ -35,7 +42,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
-    check_file("FILE", args.file, ".html")
 
     from ddfnet.bench.paper.printed import choose
 
@@ -47,7 +53,6 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    from ddfnet import recipes
     from ddfnet.atomic import write_text
     from ddfnet.bench.paper.evidence import collect
     from ddfnet.bench.paper.ours import fill
@@ -55,22 +60,15 @@ def main(argv: list[str]) -> int:
 
     console = Console()
     quiet = not console.is_terminal
-    evidence, left_out = collect(results)
-    paths = [file for path in results for file in (sorted(path.glob("*.csv")) if path.is_dir() else [path])]
+    files, left_out = collect(results)
     sheets = []
-    for path in track(paths, "reading and drawing", console=console, transient=True, disable=quiet):
-        found = evidence.kinds.get(path)
-        if found is None:
-            continue
+    for file in track(files, "reading and drawing", console=console, transient=True, disable=quiet):
         try:
-            read = sheet(path)
-            sheets.append(read.drawn(_picture(path, found)))
+            sheets.append(sheet(file.path).drawn(_picture(file)))
         except ValueError as error:
             left_out.append(f"left out: {error}")
-    filled = [
-        (table, fill(table, evidence, recipes.names()))
-        for table in track(tables, "counting", console=console, transient=True, disable=quiet)
-    ]
+    counting = track(tables, "counting", console=console, transient=True, disable=quiet)
+    filled = [(table, fill(table, files)) for table in counting]
     text = render(filled, sheets, date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))
     write_text(args.file, text)
     for sentence in left_out:
@@ -87,23 +85,23 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _picture(path: Path, kind: "Kind") -> bytes | None:
-    """The PNG beside a result file, or one drawn from it; None where the rows are of a kind that no plot shows."""
-    beside = path.with_suffix(".png")
+def _picture(file: "ResultFile") -> bytes | None:
+    """Return the PNG beside a result file, or one drawn from it; None if no plot shows rows of this kind."""
+    beside = file.path.with_suffix(".png")
     if beside.is_file() and (content := beside.read_bytes()).startswith(PNG):
         return content
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder, "drawn.png")
         try:
-            if kind == "benchmark":
-                from ddfnet.bench import plots, results
+            if file.kind == "benchmark":
+                from ddfnet.bench import plots
 
-                plots.plot(results.read(path), drawn)
-            elif kind == "study":
+                plots.plot(file.rows, drawn)
+            elif file.kind == "study":
                 from ddfnet.tasks import pictures
                 from ddfnet.tasks.run import study
 
-                pictures.draw_study(study.read(path), drawn)
+                pictures.draw_study(study.read(file.path), drawn)
         except ValueError:
             return None
         return drawn.read_bytes() if drawn.is_file() else None

@@ -1,14 +1,15 @@
 """`ddfnet show IMAGE`: pictures of the filters that a network's DDF layer predicts for an image, and of its feature maps."""
 
-import argparse
 from pathlib import Path
+
+from ddfnet.cli.parsing import Parser, folder_to_write, whole
 
 MODEL = "ddf_mul_resnet50"
 CLUSTERS = 6
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="ddfnet show", description=__doc__)
+    parser = Parser(prog="ddfnet show", description=__doc__)
     parser.add_argument("IMAGE", type=Path, help="a file that Pillow reads")
     parser.add_argument(
         "--model",
@@ -23,19 +24,17 @@ def main(argv: list[str]) -> int:
         metavar="NAME|RUN|FILE",
         help="the network whose layer of that name gives the dense maps (default: a dense convolution with random weights)",
     )
-    parser.add_argument("--size", type=int, metavar="N", help="pixels of the shorter side (default: the network's own)")
+    parser.add_argument(
+        "--size", type=whole(1), metavar="N", help="pixels of the shorter side (default: the network's)"
+    )
     parser.add_argument("--clusters", type=int, default=CLUSTERS, metavar="N", help=f"1 to 10 (default: {CLUSTERS})")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="(default: show-IMAGE, by the image's name)"
+        "-o", "--output", type=folder_to_write, metavar="FOLDER", help="(default: show-IMAGE, by the image's name)"
     )
     args = parser.parse_args(argv)
-    if args.size is not None and args.size < 1:
-        raise ValueError(f"--size: expected an int >= 1, got {args.size}")
     if not 1 <= args.clusters <= 10:
         raise ValueError(f"--clusters: expected 1 to 10, got {args.clusters}")
-    folder = args.output or Path(f"show-{args.IMAGE.stem}")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--output: expected a folder, {folder} is a file")
+    folder = args.output or folder_to_write(f"show-{args.IMAGE.stem}")
     if not args.IMAGE.is_file():
         raise FileNotFoundError(f"{args.IMAGE}: no such image")
 

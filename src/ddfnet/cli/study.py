@@ -1,9 +1,10 @@
 """`ddfnet study RECIPE ...`: recipes times seeds, with means and spreads; killed, it goes on where it was."""
 
-import argparse
 import os
 import signal
 from pathlib import Path
+
+from ddfnet.cli.parsing import PICTURES, Parser, file_to_write, whole
 
 
 def main(argv: list[str]) -> int:
@@ -12,31 +13,26 @@ def main(argv: list[str]) -> int:
 
     from ddfnet import recipes
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ddfnet study",
         usage="ddfnet study RECIPE_OR_GROUP ... [--seeds N ...] [--folder DIR] [--jobs N] [--threads N] "
         "[--csv FILE] [--plot FILE] [-- OPTIONS OF ddfnet train]",
-        description="Trains every recipe with every seed and tells the mean and the spread (standard deviation) of the test "
+        description="Trains every recipe with every seed and prints mean and spread (standard deviation) of the test "
         "scores. The same command again goes on where it was killed and adds seeds. Groups are folders of recipes: "
         f"{', '.join(recipes.groups())}.",
     )
     parser.add_argument("recipes", nargs="+", metavar="RECIPE_OR_GROUP")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="(default: 0 1 2)")
     parser.add_argument("--folder", type=Path, help="of the runs (default: runs/study-FIRST, by the first name)")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
-    parser.add_argument("--threads", type=int, help="of each run (default: the cores divided by the jobs)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row a run, then means and spreads")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them: .png, .svg or .pdf")
+    parser.add_argument("--jobs", type=whole(1), default=1, help="runs at a time (default: 1)")
+    parser.add_argument("--threads", type=whole(1), help="of each run (default: the cores divided by the jobs)")
+    parser.add_argument(
+        "--csv", type=file_to_write(".csv"), metavar="FILE", help="write a row a run, means and spreads"
+    )
+    parser.add_argument("--plot", type=file_to_write(*PICTURES), metavar="FILE", help="draw them: .png, .svg or .pdf")
     own, options = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     args = parser.parse_args(own)
     names = [name for given in args.recipes for name in recipes.group(given)]
-    for option, value in (("--jobs", args.jobs), ("--threads", args.threads)):
-        if value is not None and value < 1:
-            raise ValueError(f"{option}: expected an int >= 1, got {value}")
-    for option, path, endings in (("--csv", args.csv, (".csv",)), ("--plot", args.plot, (".png", ".svg", ".pdf"))):
-        if path is not None and (path.suffix not in endings or not path.parent.is_dir()):
-            ending = " or ".join(endings)
-            raise ValueError(f"{option}: expected a file in a folder that is there, ending in {ending}, got {path}")
 
     from ddfnet.tasks.pictures import draw_study
     from ddfnet.tasks.run import study
@@ -61,8 +57,8 @@ def main(argv: list[str]) -> int:
     for recipe in dict.fromkeys(names):
         of_recipe = {row["seed"]: row for row in rows if row["recipe"] == recipe}
         mean, spread = of_recipe[study.MEAN], of_recipe.get(study.SPREAD, {})
-        told = {name: f"{mean[name]:.4f}" for name in scores if name in mean}
-        told |= {name: f"{told[name]} ± {spread[name]:.4f}" for name in scores if name in spread}
-        table.add_row(recipe, *(told.get(name, "") for name in scores))
+        texts = {name: f"{mean[name]:.4f}" for name in scores if name in mean}
+        texts |= {name: f"{texts[name]} ± {spread[name]:.4f}" for name in scores if name in spread}
+        table.add_row(recipe, *(texts.get(name, "") for name in scores))
     console.print(table)
     return 0

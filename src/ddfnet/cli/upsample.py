@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ddfnet.cli.parsing import Parser
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -26,7 +28,7 @@ KIND = re.compile(r"(^|[_.-])(rgb|image|colou?r|depth|disparity|disp)(?=$|[_.-])
 
 
 class Job(NamedTuple):
-    """The files of one pair; None for what is not wanted."""
+    """The files of one pair; None for those not wanted."""
 
     depth: Path
     rgb: Path
@@ -74,8 +76,8 @@ def main(argv: list[str]) -> int:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ddfnet upsample", description=DESCRIPTION)
+def _parser() -> Parser:
+    parser = Parser(prog="ddfnet upsample", description=DESCRIPTION)
     add: Callable[..., Any] = parser.add_argument
     add("DEPTH", type=Path, help=f"{FORMATS_TOLD}, or a folder of them")
     add("RGB", type=Path, help="an image of the same view, or a folder of images with the names of the depth maps")
@@ -136,7 +138,7 @@ def _job(options: argparse.Namespace) -> Job:
 
 
 def _jobs(options: argparse.Namespace) -> list[Job]:
-    """The pairs of two folders, by their names without suffix and without words such as "depth" and "rgb"."""
+    """Pair the files of two folders by their names without suffix and without words such as "depth" and "rgb"."""
     from ddfnet.data.depth.files import FORMATS
 
     for name in ("DEPTH", "RGB"):
@@ -177,7 +179,7 @@ def _jobs(options: argparse.Namespace) -> list[Job]:
 
 
 def _by_name(folder: Path, suffixes: Sequence[str] | Mapping[str, Any]) -> dict[str, Path]:
-    """Files of a folder, with one of the suffixes if any are given, by what their names share with their partners'."""
+    """Return a folder's files, with one of the suffixes if any are given, by the part of the name that a pair shares."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not path.is_file() or path.name.startswith(".") or (suffixes and path.suffix.lower() not in suffixes):
@@ -190,7 +192,7 @@ def _by_name(folder: Path, suffixes: Sequence[str] | Mapping[str, Any]) -> dict[
 
 
 def _run_all(jobs: Sequence[Job], options: argparse.Namespace) -> int:
-    """Every pair; one that fails is named, and the others are done. The exit code: 1 if any failed."""
+    """Upsample every pair; name those that fail and go on. Return the exit code: 1 if any failed."""
     failed = 0
     with _progress("pairs") as progress:
         for number, job in enumerate(jobs, 1):
@@ -296,7 +298,7 @@ def _compared(
     truth: "NDArray[np.float32] | None",
     samples: Any,
 ) -> list[str]:
-    """The errors against the truth, beside those of bicubic upsampling, and the picture; lines on them."""
+    """Compare with bicubic upsampling: the errors against the truth, and the picture. Return lines about them."""
     if truth is None and job.preview is None:
         return []
     import numpy as np
@@ -320,7 +322,7 @@ def _compared(
 
 
 def _check_turn(path: Path, size: tuple[int, ...], low: tuple[int, ...]) -> None:
-    """ValueError where a depth map fits a photograph as it is stored, and not as its EXIF orientation turns it."""
+    """Raise ValueError if the depth map fits the photograph as stored, but not as its EXIF orientation turns it."""
     from ddfnet.data.depth.files import orientation
     from ddfnet.models.depth.upsample import check_sizes
 
@@ -338,7 +340,7 @@ def _check_turn(path: Path, size: tuple[int, ...], low: tuple[int, ...]) -> None
 
 
 def _notes(job: Job, depth: "DepthMap", named: Sequence[float]) -> Iterator[str]:
-    """Sentences about what was decided for the user, and about values of DEPTH that may not be depths."""
+    """Yield sentences on what was decided for the user, and on values of DEPTH that may not be depths."""
     import numpy as np
 
     from ddfnet.data.depth.files import orientation
@@ -363,7 +365,7 @@ def _notes(job: Job, depth: "DepthMap", named: Sequence[float]) -> Iterator[str]
 
 
 def _joined(argv: list[str], option: str) -> list[str]:
-    """With `option=-1e4` for `option -1e4`, which argparse would take for another option."""
+    """Write `option=-1e4` for `option -1e4`, which argparse would take for another option."""
     joined: list[str] = []
     for argument in argv:
         if joined and joined[-1] == option:
@@ -374,7 +376,7 @@ def _joined(argv: list[str], option: str) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """In as few digits as tell it from other float32 numbers, or from other float64 ones where it is none of those."""
+    """Write the fewest digits that identify the number among float32 numbers, or float64 ones if it is none of those."""
     import numpy as np
 
     with np.errstate(over="ignore", under="ignore"):
@@ -383,7 +385,7 @@ def _number(value: float) -> str:
 
 
 def _check_paths(job: Job) -> None:
-    """ValueError where what is to be written can't be, or would replace what is to be read."""
+    """Raise ValueError if a file can't be written, or would replace one that is read."""
     taken = {"DEPTH": job.depth, "RGB": job.rgb, **({} if job.truth is None else {"--truth": job.truth})}
     for option, path in job.written.items():
         if not path.parent.is_dir():
@@ -415,7 +417,7 @@ def _device(name: str | None) -> "torch.device":
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal, of the windows or the pairs done."""
+    """Show a bar on the terminal for the windows or pairs that are done."""
     from rich.console import Console
     from rich.progress import Progress
 

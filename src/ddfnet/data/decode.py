@@ -46,12 +46,12 @@ def read_rgb(file: Path | IO[bytes], name: str | None = None, *, size: tuple[int
 
 
 def displayed_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of an opened image after it is turned upright."""
+    """Return width and height of an opened image after it is turned upright."""
     return image.size[::-1] if _orientation(image) >= 5 else image.size
 
 
 def _upright(image: Image.Image, pixels: Image.Image, size: tuple[int, int] | None) -> Image.Image:
-    """`pixels` of the opened `image` as RGB, turned as its EXIF says, unless `size` is that of what is stored alone."""
+    """Turn the `pixels` of the opened `image` as its EXIF says; leave them if `size` is that of the stored image alone."""
     rgb = pixels.convert("RGB")
     if size is not None and size == rgb.size != displayed_size(image):
         return rgb
@@ -60,7 +60,7 @@ def _upright(image: Image.Image, pixels: Image.Image, size: tuple[int, int] | No
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, where there is none or the EXIF data are damaged."""
+    """Return the EXIF orientation, 1 to 8; 1, upright, if there is none or the EXIF data are damaged."""
     if image.format == "TIFF":  # Pillow itself turns these when it loads their pixels
         return 1
     try:

@@ -26,10 +26,10 @@ class Images(Protocol):
     labels: list[int]
 
     def name(self, index: int) -> str:
-        """The image's, for messages: unique, and enough to find it by."""
+        """Return the image's, for messages: unique, and enough to find it by."""
 
     def open(self, index: int) -> Path | IO[bytes]:
-        """The encoded image."""
+        """Return the encoded image."""
 
 
 class ImageSplit:
@@ -68,15 +68,15 @@ class ImageSplit:
 
     @property
     def names(self) -> list[str]:
-        """Of all images, in order."""
+        """The names of all images, in order."""
         return [self.images.name(index) for index in self.chosen]
 
     def set_epoch(self, epoch: int) -> None:
-        """Draws the augmentation of this epoch."""
+        """Draw the augmentation of this epoch."""
         self.epoch = epoch
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """The images of `indices`; `index + n * len(self)` is the image of `index`, drawn for the n-th time more.
+        """Return the images of `indices`; `index + n * len(self)` is the image of `index`, drawn for the n-th time more.
 
         Raises:
             ValueError: with `replace`, none of 100 images in a row can be read.
@@ -95,7 +95,7 @@ class ImageSplit:
         return Batch(stacked, torch.tensor(labels, dtype=torch.int64), tuple(unreadable))
 
     def _first_readable(self, chosen: list[int], index: int) -> tuple[Image.Image | None, int, list[str]]:
-        """The image at `index`, or with `replace` the first after it that can be read; its label; those that could not."""
+        """Return the image at `index`, or with `replace` the first readable one after it; its label; the unreadable ones."""
         failed: list[str] = []
         first: ValueError | None = None
         for step in range(min(TRIES, len(chosen)) if self.replace else 1):
@@ -125,7 +125,7 @@ def training_transform(
     mean: Triple = IMAGENET_DEFAULT_MEAN,
     std: Triple = IMAGENET_DEFAULT_STD,
 ) -> Transform:
-    """Crops of random size and place, flipped at random; `options` of `timm.data.create_transform` add to it."""
+    """Crop of random size and place, flipped at random; `options` of `timm.data.create_transform` add to it."""
     given: dict[str, Any] = {"color_jitter": None, "interpolation": interpolation, **(options or {})}
     try:
         made: Transform = create_transform(size, is_training=True, mean=mean, std=std, **given)
@@ -145,7 +145,7 @@ def central_transform(
     mean: Triple = IMAGENET_DEFAULT_MEAN,
     std: Triple = IMAGENET_DEFAULT_STD,
 ) -> Transform:
-    """The central crop of `size` pixels, of the image brought to `size / crop_pct`; `crop_mode` is timm's."""
+    """Return the central crop of `size` pixels, of the image brought to `size / crop_pct`; `crop_mode` is timm's."""
     if not 0 < crop_pct <= 1:
         raise ValueError(f"crop_pct: expected a share above 0 and at most 1, got {crop_pct}")
     made: Transform = create_transform(
@@ -171,7 +171,7 @@ def unit_transform(image: Image.Image) -> Tensor:
 
 
 def hold_out(images: Images, chosen: list[int], share: float) -> tuple[list[int], list[int]]:
-    """Those of `chosen` without and with a share of each class, at least one image of it, by a fixed shuffle."""
+    """Return those of `chosen` without and with a share of each class, at least one image each, by a fixed shuffle."""
     kept: list[int] = []
     held: list[int] = []
     by_class: dict[int, list[int]] = {}
@@ -191,7 +191,7 @@ def hold_out(images: Images, chosen: list[int], share: float) -> tuple[list[int]
 
 @contextmanager
 def _random_state(seed: str) -> Iterator[None]:
-    """Random numbers drawn inside (PyTorch's, NumPy's, Python's) come from `seed` alone and leave no trace outside."""
+    """Draw random numbers (PyTorch's, NumPy's, Python's) from `seed` alone within the block, and leave no trace outside."""
     generator = random.Random(seed)
     number = generator.getrandbits(63)
     before, numpy_before = random.getstate(), np.random.get_state()

@@ -13,7 +13,7 @@ from timm.data.distributed_sampler import RepeatAugSampler
 def training_order(
     count: int, batch_size: int, *, seed: int = 0, epoch: int = 0, rank: int = 0, world: int = 1, repeats: int = 1
 ) -> list[int]:
-    """The images that process `rank` of `world` trains on in an epoch, in order: whole batches, the same number for all.
+    """Return the images that process `rank` of `world` trains on in an epoch, in order: equally many whole batches for all.
 
     What is left over at the end is not seen in this epoch. A set smaller than one joined batch is that batch.
 
@@ -37,7 +37,7 @@ def training_order(
 
 
 def scoring_batches(count: int, batch_size: int, *, rank: int = 0, world: int = 1) -> list[list[int]]:
-    """The batches that process `rank` of `world` scores: every image once, and as many batches for all.
+    """Return the batches that process `rank` of `world` scores: every image once, and as many batches for all.
 
     Processes wait for each other at every batch: one with a batch more than the others would wait for ever.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Images with labels, and the names of those that were asked for and could not be read."""
+    """Images with labels, and the names of those that could not be read."""
 
     images: Tensor  # (B, C, H, W) float32, normalised
     labels: Tensor  # (B,) int64
@@ -25,10 +25,10 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def set_epoch(self, epoch: int) -> None:
-        """Draws the augmentation of this epoch."""
+        """Draw the augmentation of this epoch."""
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """The images of `indices`, in order; without those that cannot be read."""
+        """Return the images of `indices`, in order; without those that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class InMemorySplit:
         return len(self.images)
 
     def set_epoch(self, epoch: int) -> None:
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 3 + 1)  # a stream of its own
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 3 + 1)  # not the order's stream
         self.flips = torch.rand(len(self), generator=generator) < 0.5
         self.shifts = torch.randint(-self.max_shift, self.max_shift + 1, (len(self), 2), generator=generator)
 
@@ -91,7 +91,7 @@ class InMemorySplit:
 
 
 def _shifted(images: Tensor, shifts: Tensor, background: Tensor) -> Tensor:
-    """Each of the images (B, C, H, W) moved by its own shifts (B, 2) in pixels, down and right."""
+    """Return each of the images (B, C, H, W) moved by shifts (B, 2) in pixels, down and right."""
     height, width = images.shape[2:]
     rows = torch.arange(height) - shifts[:, :1]  # (B, H): the row that moves here
     columns = torch.arange(width) - shifts[:, 1:]  # (B, W)

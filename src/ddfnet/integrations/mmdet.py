@@ -6,7 +6,7 @@ A config needs two things of this module:
     model = dict(neck=dict(_delete_=True, type="FPN_DDF", in_channels=[256, 512, 1024, 2048], out_channels=256, num_outs=5))
 
 `faster_rcnn_r50_fpn_ddf_up_1x_coco.py` beside this file is the paper's model. mmengine alone is imported here: mmdet's
-registry falls back on its. MMDetection's own `FPN_CARAFE` takes none but the upsamplers it knows.
+registry falls back on its. MMDetection's `FPN_CARAFE` takes none but the upsamplers it knows.
 
 Tested with the maintained forks onedl-mmengine 0.10.12, onedl-mmdetection 3.5.1 and onedl-mmcv 2.3.6. The last is built from
 source (`MMCV_WITH_OPS=1 pip install --no-build-isolation onedl-mmcv`, PyTorch and ninja first; for PyTorch 2.15 its setup.py

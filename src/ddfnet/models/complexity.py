@@ -24,7 +24,7 @@ class Complexity:
 
 
 def complexity(model: nn.Module, *input_shapes: Sequence[int]) -> Complexity:
-    """Counts of `model` on inputs of `input_shapes`, each (B, C, H, W). The model itself is not run and not changed."""
+    """Count `model` on inputs of `input_shapes`, each (B, C, H, W), without running or changing the model."""
     on_meta = copy.deepcopy(model).to("meta").eval()
     inputs = [torch.empty(tuple(shape), device="meta") for shape in input_shapes]
 

@@ -14,7 +14,7 @@ TOLERANCE = 1e-4
 
 
 def export_onnx(model: nn.Module, path: Path, input_shape: Sequence[int]) -> float:
-    """Writes `model` to `path` as ONNX with dynamic batch, height and width, and runs it with onnxruntime.
+    """Write `model` to `path` as ONNX with dynamic batch, height and width, and runs it with onnxruntime.
 
     The exported graph is Eq. 2 in standard ONNX operators: whoever runs it needs nothing of ddfnet. It is checked on inputs
     of two sizes; where it differs from PyTorch, no file is left.
@@ -38,7 +38,7 @@ def export_onnx(model: nn.Module, path: Path, input_shape: Sequence[int]) -> flo
 
 
 def export_joint_onnx(network: DDFUpNet, path: Path, depth_size: Sequence[int] = (8, 12)) -> float:
-    """Writes a network that upsamples depth under an image, as `export_onnx` does a network of one image.
+    """Write a network that upsamples depth under an image, as `export_onnx` does a network of one image.
 
     The file's inputs are "depth" (B, 1, h, w) and "rgb" (B, 3, f*h, f*w) for any B, h and w: an image whose sides are no
     multiples of f is extended by its last row and column before, and the output cropped.

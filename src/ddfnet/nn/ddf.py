@@ -27,7 +27,7 @@ LEAST_SQUEEZED = 4  # hidden units of the channel branch with init="depthwise"
 
 
 class DDF(FilterLayer):
-    """Predict one k x k filter per pixel and one per channel from its input, normalises them and applies Eq. 2.
+    """Predict one k x k filter per pixel and one per channel from the input, normalise them and apply Eq. 2.
 
     Spatial branch: a 1x1 convolution (stride s, bias) to G*K channels, normalised. Channel branch: global average
     pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU, 1x1 to C*K channels, normalised. Parameters are named
@@ -41,7 +41,7 @@ class DDF(FilterLayer):
         channels: C, in and out.
         kernel_size: k, odd; at least 3 with norm="filter".
         stride, dilation: of the filters; zero padding keeps the size, (H, W) -> (ceil(H / s), ceil(W / s)).
-        heads: G, groups of channels with a spatial filter of their own; divides `channels`; 1 with branches="channel".
+        heads: G, groups of channels, each with its spatial filter; divides `channels`; 1 with branches="channel".
         squeeze_ratio: sigma of the channel branch (Table 3c).
         combine: "mul" (the paper) or "add".
         norm: "filter" (Eq. 3), "sigmoid", "batch" (batch norm of the predicted taps) or "none" (Table 3b).
@@ -144,7 +144,7 @@ class DDF(FilterLayer):
 
     @torch.no_grad()
     def _start(self) -> None:
-        """With init="static", let the layer begin near a depthwise convolution.
+        """Let the layer begin near a depthwise convolution (init="static").
 
         Spatial filters get beta = 1 and alpha = 0.2 (Eq. 3), so a product is the channel's filter varied by a fifth. The
         bias of the convolution that predicts channel filters is drawn as a normal variable times 3, several times what the

@@ -23,7 +23,7 @@ Nonlinearity = Literal["relu", "linear"]
 
 
 class PooledConv2d(nn.Conv2d):
-    """A 1x1 convolution of maps (B, C, 1, 1), as the matrix product that it is: several times faster than as one."""
+    """A 1x1 convolution of maps (B, C, 1, 1), computed as a matrix product, which is several times faster."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x.flatten(1), self.weight.flatten(1), self.bias).unflatten(1, (self.out_channels, 1, 1))
@@ -94,9 +94,9 @@ class ChannelBranch(Branch):
 
 
 def is_untouched(module: Any, kind: type[nn.Module]) -> bool:
-    """True if `module` is of this very class, has its class's forward, and no hooks of its own.
+    """True if `module` is of this very class, has its class's forward, and no hooks.
 
-    A parametrization makes a class of its own; `weight_norm`, pruning and FSDP have hooks.
+    A parametrization makes another class; `weight_norm`, pruning and FSDP have hooks.
     """
     return type(module) is kind and not (
         module._forward_hooks
@@ -108,7 +108,7 @@ def is_untouched(module: Any, kind: type[nn.Module]) -> bool:
 
 
 def is_plain_conv2d(module: Any, kind: type[nn.Conv2d], stride: int = 1) -> bool:
-    """True of an untouched 1x1 convolution with a bias, whose parameters are its own and ordinary tensors."""
+    """True of an untouched 1x1 convolution with a bias, whose parameters are ordinary tensors, held by itself."""
     if not is_untouched(module, kind):
         return False
     weight, bias = module._parameters.get("weight"), module._parameters.get("bias")

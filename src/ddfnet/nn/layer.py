@@ -1,4 +1,4 @@
-"""`Layer`: what every layer here shares, which is how it prints, and the checks of options and inputs."""
+"""`Layer`: the base of every layer here, which prints it, and the checks of options and inputs."""
 
 import inspect
 from typing import Any, get_args

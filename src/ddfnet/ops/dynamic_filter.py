@@ -1,4 +1,4 @@
-"""The dense dynamic filter, "DyFilter" of Table 1: each output pixel has a filter of its own over all input channels.
+"""The dense dynamic filter, "DyFilter" of Table 1: each output pixel has a filter over all input channels.
 
     y[b,o,p,q] = sum over c and taps t=(u,v) of  F[b,o,c,t,p,q] * x[b, c, p*s + (u-k//2)*d, q*s + (v-k//2)*d]
 
@@ -14,7 +14,7 @@ from ddfnet.ops.ddf.api import Backend, ddf
 def dynamic_filter(
     x: Tensor, filters: Tensor, *, stride: int = 1, dilation: int = 1, backend: Backend = "auto"
 ) -> Tensor:
-    """Applies a full filter per pixel, with zero padding that keeps the size.
+    """Apply a full filter per pixel, with zero padding that keeps the size.
 
     Args:
         x: (B, C, H, W).

@@ -1,4 +1,4 @@
-"""Unknown pixels of a depth map filled from the known ones around them, smoothly: a membrane over each hole."""
+"""Fill unknown pixels of a depth map from the known ones around them, smoothly: a membrane over each hole."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ SWEEPS = 8  # of relaxation a level
 
 
 def fill_unknown(depth: Tensor) -> Tensor:
-    """Fills the pixels that are NaN or infinite from the known pixels around them.
+    """Fill the pixels that are NaN or infinite from the known pixels around them.
 
     Holes come out close to the harmonic function, the one whose every pixel is the mean of its four neighbours: constants
     and planes go on through them, steps become ramps, and nothing leaves the range of the known values. It is found from
@@ -56,7 +56,7 @@ def fill_unknown(depth: Tensor) -> Tensor:
 
 
 def _filled(maps: Tensor, known: Tensor) -> Tensor:
-    """Maps (N, 1, H, W), zero where not `known`, with their holes filled."""
+    """Map (N, 1, H, W), zero where not `known`, with their holes filled."""
     if known.all():
         return maps
     height, width = maps.shape[2:]
@@ -69,7 +69,7 @@ def _filled(maps: Tensor, known: Tensor) -> Tensor:
 
 
 def _neighbours(maps: Tensor) -> Tensor:
-    """The mean of the four neighbours, those outside the map being the pixel itself."""
+    """Return the mean of the four neighbours, those outside the map being the pixel itself."""
     padded = F.pad(maps, (1, 1, 1, 1), mode="replicate")
     rows = padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]
     return (rows + padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:]) / 4

@@ -1,4 +1,4 @@
-"""Filter normalisation, Eq. 3: each filter is centred and scaled over its own K taps."""
+"""Filter normalisation, Eq. 3: each filter is centred and scaled over its K taps."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ EPS = 1e-10
 def filter_norm(
     filters: Tensor, scale: Tensor | float = 1.0, shift: Tensor | None = None, *, dim: int, eps: float = EPS
 ) -> Tensor:
-    """`scale * (filters - mean) / (std + eps) + shift`, mean and unbiased std taken over `dim`, the taps.
+    """Compute `scale * (filters - mean) / (std + eps) + shift`, mean and unbiased std taken over `dim`, the taps.
 
     Args:
         filters: any shape with K >= 2 taps along `dim`. Half types are normalised in float32.

@@ -1,4 +1,4 @@
-"""Registers the FLOP formulas of our ops with `torch.utils.flop_counter`, once somebody imports it.
+"""Register the FLOP formulas of our ops with `torch.utils.flop_counter` when it is imported.
 
 Importing the counter takes longer than all of ddfnet, so ddfnet does not import it: `import ddfnet` puts a finder on
 `sys.meta_path` that waits for that import, loads the operators then, and leaves. A counter copies the formulas when it is

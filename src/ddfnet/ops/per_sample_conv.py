@@ -1,4 +1,4 @@
-"""A convolution whose weight is each sample's own: what layers that predict or mix whole kernels have in common.
+"""A convolution with a weight for each sample, for layers that predict or mix whole kernels.
 
 The batch is folded into the groups of one convolution. Depthwise kernels need none of this: they are the channel filters of
 `ddfnet.ddf`.
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def per_sample_conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, dilation: int = 1) -> Tensor:
-    """`F.conv2d` of each sample with its own weight and zero padding that keeps the size.
+    """Apply `F.conv2d` with a weight for each sample and zero padding that keeps the size.
 
     Args:
         x: (B, C, H, W).

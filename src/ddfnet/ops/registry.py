@@ -1,4 +1,4 @@
-"""How an op of ours is made: `define` gives it its eager function, autograd, autocast, `torch.func`, fake and FLOP rules.
+"""Make an op: `define` gives it its eager function, autograd, autocast, `torch.func`, fake and FLOP rules.
 
 A gradient rule is written once and reaches autograd three ways. It is registered on the op, which is what `torch.compile`
 and exported programs see. An eager call that needs gradients goes through an `autograd.Function` around the op, at a third
@@ -65,54 +65,43 @@ def define(
         autocast: cast the tensors to autocast's dtype.
         flops: FLOPs, for `FlopCounterMode`: (*shapes, options).
     """
-    count, fields, record = len(tensors), len(options._fields), options._make
     _LIBRARY.define(_schema(name, tensors, options, outputs))
-    qualified, op = f"ddfnet::{name}", getattr(torch.ops.ddfnet, name).default
-
-    def with_record(rule: Rule) -> Rule:
-        return lambda *args: rule(*args[:count], record(args[count:]))
-
-    _LIBRARY.impl(name, with_record(kernel), "CompositeExplicitAutograd")
-    torch.library.register_fake(qualified, with_record(fake), lib=_LIBRARY)
+    op, count = getattr(torch.ops.ddfnet, name).default, len(tensors)
+    _LIBRARY.impl(name, _with_record(kernel, count, options), "CompositeExplicitAutograd")
+    torch.library.register_fake(op, _with_record(fake, count, options), lib=_LIBRARY)
     if vmap is not None:
-        torch.library.register_vmap(qualified, _vmap_rule(vmap, count, options), lib=_LIBRARY)
+        torch.library.register_vmap(op, _vmap_rule(vmap, count, options), lib=_LIBRARY)
     if autocast:
         for key in _AUTOCAST_KEYS:
             _LIBRARY.impl(name, _autocast_rule(op, count), key)
     if flops is not None:
-        add_formula(name, lambda *args, **_: flops(*args[:count], record(args[count:])))
+        add_formula(name, _with_record(flops, count, options))
     if backward is None:
         CALLS[name] = op
         return op
-
-    def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        kept = inputs[:count] if saved is None else saved(inputs[:count], output)
-        ctx.save_for_backward(*kept)
-        ctx.save_for_forward(*kept)
-        ctx.options = inputs[count:]
-        ctx.set_materialize_grads(False)
-
-    def gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        kept = ctx.saved_tensors  # read once: checkpoints allow no more
-        found = backward(kept, record(ctx.options), ctx.needs_input_grad[:count], *grads)
-        return (*found, *(None,) * fields)
-
-    torch.library.register_autograd(qualified, gradient, setup_context=save, lib=_LIBRARY)
+    save, gradient = _save_rule(saved, count), _gradient_rule(backward, count, options)
+    torch.library.register_autograd(op, gradient, setup_context=save, lib=_LIBRARY)
     eager = _eager_function(op, save, gradient, differentiable)
-    transformed = (
-        eager
-        if jvp is None
-        else _transformed_function(op, save, gradient, lambda kept, rest, v: jvp(kept, record(rest), v[:count]))
-    )
+    transformed = eager
+    if jvp is not None:
+        transformed = _transformed_function(op, save, gradient, _jvp_rule(jvp, count, options))
+    CALLS[name] = _call(op, eager, transformed, count if autocast else 0)
+    return CALLS[name]
+
+
+def _call(op: Any, eager: Any, transformed: Any, cast: int) -> Rule:
+    """Return a function that calls the op by its cheapest differentiable way, its first `cast` tensors under autocast."""
+
+    name = op.name()
 
     def call(*args: Any) -> Any:
-        if autocast and torch._C._is_any_autocast_enabled():
-            # Cast before the inputs are saved: the op's own autocast rule comes too late for that.
-            args = (*autocast_inputs(*args[:count]), *args[count:])
+        if cast and torch._C._is_any_autocast_enabled():
+            # Cast before the inputs are saved: the op's autocast rule comes too late for that.
+            args = (*autocast_inputs(*args[:cast]), *args[cast:])
         if torch.compiler.is_compiling():
             if is_transformed():
                 raise RuntimeError(
-                    f"{qualified} can't serve this call: transforms of torch.func inside torch.compile need "
+                    f"{name} can't serve this call: transforms of torch.func inside torch.compile need "
                     "backend='reference', which 'auto' takes there"
                 )
             return op(*args)
@@ -123,7 +112,6 @@ def define(
             return eager.apply(*args)
         return op(*args)
 
-    CALLS[name] = call
     return call
 
 
@@ -136,8 +124,37 @@ def _schema(name: str, tensors: Sequence[str], options: type[Any], outputs: int)
 
 
 def _schema_type(hint: Any) -> str:
-    """Of an option's annotation; a Literal is a string."""
+    """Return the schema's type for an option's annotation; a Literal is a string."""
     return _TYPES[hint] if hint in _TYPES else _TYPES[type(get_args(hint)[0])]
+
+
+def _with_record(rule: Rule, count: int, options: type[Any]) -> Rule:
+    """Return a rule that takes `count` tensors and then the options one by one, from one that takes a record of them."""
+    return lambda *args, **_: rule(*args[:count], options(*args[count:]))
+
+
+def _save_rule(saved: Rule | None, count: int) -> Rule:
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        kept = inputs[:count] if saved is None else saved(inputs[:count], output)
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
+        ctx.options = inputs[count:]
+        ctx.set_materialize_grads(False)
+
+    return save
+
+
+def _gradient_rule(backward: Rule, count: int, options: type[Any]) -> Rule:
+    def gradient(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        kept = ctx.saved_tensors  # read once: checkpoints allow no more
+        found = backward(kept, options(*ctx.options), ctx.needs_input_grad[:count], *grads)
+        return (*found, *(None for _ in ctx.options))
+
+    return gradient
+
+
+def _jvp_rule(jvp: Rule, count: int, options: type[Any]) -> Rule:
+    return lambda ctx, *tangents: jvp(ctx.saved_tensors, options(*ctx.options), tangents[:count])
 
 
 def _eager_function(op: Any, save: Rule, gradient: Rule, differentiable: int | None) -> Any:
@@ -146,7 +163,7 @@ def _eager_function(op: Any, save: Rule, gradient: Rule, differentiable: int | N
 
         @staticmethod
         def forward(ctx: Any, *args: Any) -> Any:
-            with torch._C._AutoDispatchBelowAutograd():  # else the op looks for its own rules again
+            with torch._C._AutoDispatchBelowAutograd():  # else the op looks for its rules again
                 output = op(*args)
             save(ctx, args, output)
             if differentiable is not None:
@@ -161,14 +178,11 @@ def _transformed_function(op: Any, save: Rule, gradient: Rule, rule: Rule) -> An
         generate_vmap_rule = True
         setup_context = staticmethod(save)
         backward = staticmethod(gradient)
+        jvp = staticmethod(rule)
 
         @staticmethod
         def forward(*args: Any) -> Any:
             return op(*args)
-
-        @staticmethod
-        def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
-            return rule(ctx.saved_tensors, ctx.options, tangents)
 
     return Transformed
 
@@ -219,7 +233,7 @@ def is_traced() -> bool:
 
 
 def needs_reference() -> bool:
-    """True where "auto" must be PyTorch's own operations: in ONNX programs and in compiled `torch.func` transforms."""
+    """True where "auto" must be PyTorch's operations: in ONNX programs and in compiled `torch.func` transforms."""
     if torch.compiler.is_compiling() and is_transformed():
         return True
     # torch.onnx takes longer to load than a call may, and whoever exports has loaded it.

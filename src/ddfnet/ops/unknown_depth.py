@@ -58,7 +58,7 @@ def unknown_pixels(
 
 
 def _apart(depth: Tensor, unknown: Tensor) -> Tensor:
-    """Where the map is 65535, if that stands apart from its other known values; nowhere otherwise."""
+    """Return where the map is 65535, if that stands apart from its other known values; nowhere otherwise."""
     saturated = depth == SATURATED
     others = depth[~unknown & ~saturated]
     if not others.numel() or SATURATED - others.max() < others.max() - others.min():

@@ -13,13 +13,13 @@ FOLDER = package_folder("recipes")
 
 
 def names() -> list[str]:
-    """Of all recipes, as `--config` takes them: "fashion_mnist/ddf_resnet_mini"."""
+    """Return all recipes, as `--config` takes them: "fashion_mnist/ddf_resnet_mini"."""
     paths = (path for path in FOLDER.rglob("*.yaml") if not path.name.startswith("_"))
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in paths)
 
 
 def find(name: str) -> Path:
-    """The file of a recipe, or the file `name` is; FileNotFoundError, with the names there are, where it is neither."""
+    """Return the file of a recipe, or the file `name`; raise FileNotFoundError, with all names, if it is neither."""
     for path in (FOLDER / f"{name}.yaml", Path(name)):
         if path.is_file():
             return path
@@ -27,12 +27,12 @@ def find(name: str) -> Path:
 
 
 def groups() -> list[str]:
-    """The folders of recipes."""
+    """Return the folders of recipes."""
     return sorted({name.rpartition("/")[0] for name in names()})
 
 
 def group(name: str) -> list[str]:
-    """The recipes of a folder, or the one recipe or file of that name; FileNotFoundError where it is none of them."""
+    """Return the recipes of a folder, or the recipe or file of that name; raise FileNotFoundError if it is none of these."""
     if name in groups():
         return [recipe for recipe in names() if recipe.rpartition("/")[0] == name]
     find(name)

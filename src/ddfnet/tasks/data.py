@@ -1,4 +1,4 @@
-"""What the data of every task share: batches that follow from the seed and the epoch, dealt out to all processes."""
+"""The base of every task's data: batches that follow from the seed and the epoch, dealt out to all processes."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -44,7 +44,7 @@ class TaskData(lightning.LightningDataModule, ABC):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, () for a data set without."""
+        """The names of the classes; () for a data set without."""
         return tuple(getattr(self.splits, "classes", ()))
 
     def take_channels(self, channels: int) -> None:
@@ -83,7 +83,7 @@ class TaskData(lightning.LightningDataModule, ABC):
 
     @property
     def scoring_batch_size(self) -> int:
-        """Images of a batch that is scored."""
+        """The number of images of a batch that is scored."""
         return self.batch_size
 
     def _scoring(self, split: Any) -> DataLoader[Any]:

@@ -1,4 +1,4 @@
-"""Names of the data sets, as `--data.dataset` takes them, by task. To add one, write its class and name it here."""
+"""The names of the data sets, as `--data.dataset` takes them, by task. To add one, write its class and name it here."""
 
 from importlib import import_module
 

@@ -44,7 +44,7 @@ def export_hub(trained: Trained, folder: Path, *, scores: dict[str, Any] | None 
 
 
 def _config(trained: Trained) -> dict[str, Any]:
-    """What builds the network again: for `ddfnet.load`, and for timm where it is one of timm's."""
+    """Return what builds the network again: for `ddfnet.load`, and for timm where it is one of timm's."""
     config = json.loads(json.dumps(trained.config, default=str))
     ours = {"version": ddfnet.__version__, "classes": list(trained.class_names), "config": config}
     if trained.config["model"]["class_path"] != CLASSIFICATION:
@@ -64,15 +64,15 @@ def _config(trained: Trained) -> dict[str, Any]:
 
 
 def _preparation(trained: Trained, channels: int) -> dict[str, Any]:
-    """How images are prepared, in timm's words."""
+    """Return how images are prepared, in timm's words."""
     network: Any = trained.network
     own = network.pretrained_cfg
     kept = ("pool_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "first_conv", "classifier")
     prepared = {name: own[name] for name in kept if own.get(name) is not None}
     size = own["input_size"][-1]
-    told = dict(trained.transform.preparation)  # type: ignore[attr-defined]
-    size = told.pop("size", size)
-    prepared |= told
+    steps = dict(trained.transform.preparation)  # type: ignore[attr-defined]
+    size = steps.pop("size", size)
+    prepared |= steps
     for name in ("mean", "std"):
         values = tuple(prepared[name])
         prepared[name] = values if len(values) == channels else (sum(values) / len(values),) * channels

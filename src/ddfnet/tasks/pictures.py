@@ -16,7 +16,7 @@ from ddfnet.nn.ddf import DDF
 
 
 def draw_curves(rows: list[dict[str, float]], path: Path, title: str, best_epoch: int) -> None:
-    """Losses on the left and the other validation metrics on the right, by epoch."""
+    """Draw losses on the left and the other validation metrics on the right, by epoch."""
     names = [name for name in rows[0] if name.startswith(("train_", "val_"))]
     losses = [name for name in names if name.endswith("loss")]
     metrics = [name for name in names if name.startswith("val_") and not name.endswith("loss")]
@@ -36,7 +36,7 @@ def draw_curves(rows: list[dict[str, float]], path: Path, title: str, best_epoch
 
 
 def draw_spatial_filters(network: nn.Module, images: Tensor, path: Path) -> bool:
-    """For each image: itself, its field of spatial filters and each tap's map, from the first DDF layer with such filters.
+    """Draw each image, its field of spatial filters and each tap's map, from the first DDF layer with such filters.
 
     The field shows at each pixel the k x k filter that the layer predicted there; head 0. Returns False, and draws
     nothing, where the network has no such layer.
@@ -95,7 +95,7 @@ def draw_detections(
     *,
     least: float,
 ) -> None:
-    """For each image the boxes to be found, on the left, and those found with a score of at least `least`.
+    """Draw for each image the boxes to be found, on the left, and those found with a score of at least `least`.
 
     Args:
         images: each (3, H, W) in 0..1.
@@ -127,7 +127,7 @@ def draw_detections(
 
 
 def draw_found(image: Tensor, found: dict[str, Tensor], classes: Sequence[str], path: Path) -> None:
-    """Draw the boxes found on an image, in its own size.
+    """Draw the boxes found on an image, at the image's size.
 
     Args:
         image: (3, H, W) in 0..1.
@@ -153,7 +153,7 @@ def _draw_boxes(axis: Axes, boxes: Tensor, names: Sequence[str], colour: str) ->
 
 
 def draw_study(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Every test score of a study: a dot a run, the mean as a bar across, the spread as a line.
+    """Draw every test score of a study: a dot a run, the mean as a bar across, the spread as a line.
 
     Args:
         rows: of `ddfnet.tasks.run.study.collect`.

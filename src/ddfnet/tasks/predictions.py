@@ -1,4 +1,4 @@
-"""What a trained network sees in images: rows for a table, and files."""
+"""The predictions of a trained network for images: rows for a table, and files."""
 
 import csv
 import io
@@ -125,7 +125,7 @@ def _device(trained: Trained) -> torch.device:
 
 
 def _names(images: Sequence[Path], folder: Path, suffix: str) -> list[Path]:
-    """A file in `folder` for each image: of its name, with a number where an earlier one has it."""
+    """Return a file in `folder` for each image: of its name, with a number where an earlier one has it."""
     taken: set[str] = set()
     paths = []
     for image in images:

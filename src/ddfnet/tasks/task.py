@@ -1,4 +1,4 @@
-"""What every task shares: one class that a run trains, scores, describes and draws."""
+"""The base of every task: one class that a run trains, scores, describes and draws."""
 
 import math
 from abc import ABC, abstractmethod
@@ -114,17 +114,17 @@ class Task(lightning.LightningModule, ABC):
             self.begin_with(start)
 
     def begin_with(self, start: str) -> None:
-        """Give the network the weights of another run; its head keeps its own where the classes differ in number."""
+        """Give the network the weights of another run; its head keeps its weights if the number of classes differs."""
         kept = start_from(self.network, start, self.head())
         if kept:
-            rank_zero_info(f"start: of other classes, and drawn anew: {', '.join(kept)}")
+            rank_zero_info(f"start: drawn at random, since their classes differ: {', '.join(kept)}")
 
     def head(self) -> tuple[str, ...]:
         """Return the names of the modules of the network that depend on the classes."""
         return ()
 
     def configure_model(self) -> None:
-        if self._trainer is not None:  # None in `load_from_checkpoint`: there the checkpoint tells the classes
+        if self._trainer is not None:  # None in `load_from_checkpoint`: there the checkpoint has the classes
             self.build(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

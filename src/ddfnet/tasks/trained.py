@@ -1,4 +1,4 @@
-"""`ddfnet.load`: a trained network, from its run, a checkpoint or an exported folder, with what images need for it."""
+"""`ddfnet.load`: a trained network from its run, a checkpoint or an exported folder, with what its images need."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from ddfnet.tasks.run.folder import RunFolder
 from ddfnet.tasks.run.start import channels_of
 
 CLASSIFICATION = "ddfnet.tasks.classification.Classification"
-# What tells the task of a checkpoint that lies without its run: an option of its own.
+# Options that identify the task of a checkpoint without its run: no other task has them.
 TASKS = {
     "backbone": "ddfnet.tasks.detection.Detection",
     "scale_factor": "ddfnet.tasks.depth.task.DepthUpsampling",
@@ -98,7 +98,7 @@ def load(source: Path | str) -> Trained:
 
 
 def _of_checkpoint(path: Path) -> Trained:
-    """Of a run's checkpoint, beside the run's options or alone; else of the authors'."""
+    """Load a run's checkpoint, beside the run's options or alone; else the authors'."""
     config = RunFolder(path.parent).config
     try:
         saved = load_checkpoint(path)
@@ -108,15 +108,15 @@ def _of_checkpoint(path: Path) -> Trained:
         return _of_released(path)
     options = saved.get("hyper_parameters")
     if config.is_file():
-        told = read_config(config)
+        options = read_config(config)
     elif isinstance(options, dict):
         kind = next((kind for option, kind in TASKS.items() if option in options), CLASSIFICATION)
         known = options_of(find(kind))
-        told = {"model": {"class_path": kind, "init_args": {n: v for n, v in options.items() if n in known}}}
+        options = {"model": {"class_path": kind, "init_args": {n: v for n, v in options.items() if n in known}}}
     else:
         return _of_released(path)
     state = {name.removeprefix("network."): tensor for name, tensor in saved["state_dict"].items()}
-    return _assembled(told, saved.get("classes", ()), state, path)
+    return _assembled(options, saved.get("classes", ()), state, path)
 
 
 def _of_released(path: Path) -> Trained:
@@ -143,7 +143,7 @@ def _of_safetensors(path: Path) -> Trained:
 
 
 def _of_export(path: Path) -> Trained:
-    """Of the weights beside a config.json: of `ddfnet export --hub`, or of timm's."""
+    """Load the weights beside a config.json, of `ddfnet export --hub` or of timm."""
     from ddfnet.models.classification.checkpoints import read_released
 
     described = path.parent / "config.json"
@@ -154,8 +154,8 @@ def _of_export(path: Path) -> Trained:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
     if "ddfnet" in content:
-        told = content["ddfnet"]
-        return _assembled(told["config"], told["classes"], read_released(path), path)
+        ours = content["ddfnet"]
+        return _assembled(ours["config"], ours["classes"], read_released(path), path)
     if "architecture" not in content:
         raise ValueError(f"{described}: expected what `ddfnet export --hub` or timm writes, with an architecture")
     from ddfnet.models.classification.resnet import create_model
@@ -164,7 +164,7 @@ def _of_export(path: Path) -> Trained:
 
 
 def _of_timm(network: Any) -> Trained:
-    """Of a timm network with weights, by what timm keeps of it."""
+    """Load a timm network with weights, by what timm keeps about it."""
     names = network.pretrained_cfg.get("label_names") or ()
     channels = network.pretrained_cfg["input_size"][0]
     return Trained(network, _Transform(timm_transform(network), channels), names, "classification", {})
@@ -183,12 +183,12 @@ def _assembled(config: dict[str, Any], classes: Sequence[str], state: Mapping[st
     transform = _Transform(unit_transform)
     if name == "classification":
         transform = _data_transform(config, network, channels)
-    told = {"model": config["model"], **({"data": config["data"]} if config.get("data") else {})}
-    return Trained(network, transform, classes, name, told)
+    kept = {"model": config["model"], **({"data": config["data"]} if config.get("data") else {})}
+    return Trained(network, transform, classes, name, kept)
 
 
 def _data_transform(config: dict[str, Any], network: nn.Module, channels: int) -> "_Transform":
-    """How the run's test images were made tensors; as timm makes them where the data are not known."""
+    """Return how the run's test images became tensors; timm's way if the data are unknown."""
     if not config.get("data"):
         return _Transform(timm_transform(network), channels)
     data: Any = find(config["data"]["class_path"])(**(config["data"].get("init_args") or {}))

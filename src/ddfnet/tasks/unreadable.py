@@ -1,11 +1,11 @@
-"""Images that cannot be read: told once, and remembered for the summary of a run."""
+"""Images that cannot be read: reported once, and remembered for the summary of a run."""
 
 import sys
 from collections.abc import Iterable
 
 
 def note(known: set[str], unreadable: Iterable[str]) -> None:
-    """Adds the names to those known, and tells of the new ones on stderr, in the process that found them."""
+    """Add the names to those known, and report new ones on stderr, in the process that found them."""
     new = set(unreadable) - known
     known |= new
     if new:
@@ -13,7 +13,7 @@ def note(known: set[str], unreadable: Iterable[str]) -> None:
 
 
 def shown(names: Iterable[str]) -> str:
-    """Names in a sentence: how many there are, and the first five."""
+    """Write the names into a sentence: how many there are, and the first five."""
     listed = sorted(names)
     more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
     return f"{len(listed)} image{'s' * (len(listed) > 1)}: {', '.join(listed[:5])}{more}"

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from ddfnet import recipes
-from ddfnet.bench.paper.evidence import collect
+from ddfnet.bench.paper.evidence import by_option, collect, score
 from ddfnet.bench.paper.ours import fill
-from ddfnet.bench.paper.printed import tables
+from ddfnet.bench.paper.printed import Column, Row, tables
 from ddfnet.bench.results import Environment, Result, write
 
 WHERE = Environment(
@@ -52,9 +51,7 @@ def result(subject: str, **columns: Any) -> Result:
 
 def table_2(*paths: Path) -> dict[tuple[str, str], Any]:
     table = tables()["2"]
-    filled = fill(table, collect(paths)[0], recipes.names())
-    rows = zip(table.rows, filled, strict=True)
-    return {(row.label, column.name): c for row, cs in rows for column, c in zip(table.columns, cs, strict=True)}
+    return {(cell.row.label, cell.column.name): cell for row in fill(table, collect(paths)[0]) for cell in row}
 
 
 def test_times_and_bytes(tmp_path: Path) -> None:
@@ -63,7 +60,7 @@ def test_times_and_bytes(tmp_path: Path) -> None:
     assert (found["Conv", "milliseconds"].mark, found["Conv", "milliseconds"].ours) == ("measured", 8.0)
     assert found["Conv", "megabytes"].ours == 3.0  # 2^20 bytes each, what goes in included
     assert found["DDF", "milliseconds"].ours == 3.0
-    assert found["DDF", "megabytes"].mark == "not measured"
+    assert found["DDF", "megabytes"].mark == "absent"
     assert found["PAC", "milliseconds"].source == "ddfnet tables 2 --measure"
     for told in ("a.csv", "a processor", "2 threads", "2026-01-02"):
         assert told in found["Conv", "milliseconds"].source
@@ -80,7 +77,7 @@ def test_times_and_bytes(tmp_path: Path) -> None:
 )
 def test_what_the_paper_does_not_measure_is_left(tmp_path: Path, columns: dict[str, Any]) -> None:
     write([result("ddf", **columns)], tmp_path / "a.csv")
-    assert table_2(tmp_path)["DDF", "milliseconds"].mark == "not measured"
+    assert table_2(tmp_path)["DDF", "milliseconds"].mark == "absent"
 
 
 def test_a_table_is_of_one_run(tmp_path: Path) -> None:
@@ -105,17 +102,17 @@ def test_scores_of_a_study(tmp_path: Path) -> None:
     rows = [f"imagenet/ddf_mul_resnet50,{seed},0.7{seed},a GPU,2026-03-04T,{{}},{command} {seed}" for seed in (1, 3)]
     rows += ["imagenet/ddf_mul_resnet50,mean,0.9,,,,", "imagenet/ddf_mul_resnet50,std,0.014142,,,,"]
     (tmp_path / "study.csv").write_text(STUDY + "\n".join(rows))
-    evidence, _ = collect([tmp_path / "study.csv"])
-    table = tables()["3b"]
-    measured, needed = fill(table, evidence, recipes.names())[2][0], fill(table, evidence, recipes.names())[1][0]
+    filled = fill(tables()["3b"], collect([tmp_path / "study.csv"])[0])
+    measured, needed = filled[2][0], filled[1][0]
     assert (measured.mark, measured.printed) == ("measured", 79.1)
     assert measured.ours == pytest.approx(72.0)  # of the seeds' rows
     assert measured.source == f"study.csv: 2 seeds, a GPU, 2026-03-04: {command} 1"
     assert needed.mark == "needs"
-    assert fill(table, evidence, recipes.names())[2][1].mark == "needs"  # the study has no top-5
+    assert filled[2][1].mark == "needs"  # the study has no top-5
 
 
 NETWORK = {"model.network": "seresnet50"}
+ACCURACY = Column(name="top1", source="score", heading="top-1", digits=1, score="test_accuracy", data="ImageNet")
 
 
 @pytest.mark.parametrize(
@@ -131,9 +128,9 @@ NETWORK = {"model.network": "seresnet50"}
 )
 def test_a_run_counts_for_the_row_with_its_changes_alone(tmp_path: Path, changes: str, counts_for: Any) -> None:
     (tmp_path / "a.csv").write_text(f"{STUDY}imagenet/resnet50,0,0.6,a GPU,2026,{changes},ddfnet train")
-    evidence, _ = collect([tmp_path])
+    files, _ = collect([tmp_path])
     for row in ({}, NETWORK):
-        found = evidence.score("imagenet/resnet50", row, "test_accuracy")
+        found = score(files, Row(label="x", paper={}, recipe="imagenet/resnet50", changes=row), ACCURACY)
         assert (found is not None and found[0] == 0.6) == (row == counts_for)
 
 
@@ -142,16 +139,15 @@ def test_files_of_one_name_are_all_evidence(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         row = f"{recipe},0,0.6,a GPU,2026,{{}},ddfnet train --config {recipe} --seed 0"
         (tmp_path / folder / "same.csv").write_text(STUDY + row)
-    evidence, _ = collect([tmp_path / "a", tmp_path / "b"])
+    files, _ = collect([tmp_path / "a", tmp_path / "b"])
     for recipe in ("imagenet/resnet50", "imagenet/ddf_mul_resnet50"):
-        assert evidence.score(recipe, {}, "test_accuracy") is not None
+        assert score(files, Row(label="x", paper={}, recipe=recipe), ACCURACY) is not None
 
 
-def test_other_files_of_a_folder_are_told(tmp_path: Path) -> None:
+def test_other_files_of_a_folder_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
-    evidence, left_out = collect([tmp_path])
-    assert not evidence.benchmarks
-    assert not evidence.studies
+    files, left_out = collect([tmp_path])
+    assert files == []
     assert len(left_out) == 1
     assert "a.csv: expected a result file" in left_out[0]
 
@@ -166,7 +162,13 @@ def test_other_files_that_are_named_are_refused(tmp_path: Path, name: str) -> No
 
 def test_scores_of_depth_are_no_benchmark(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("dataset,protocol,factor,method,rmse\nmotorcycle,pac,4,bicubic,2.3\n")
-    evidence, left_out = collect([tmp_path])
+    files, left_out = collect([tmp_path])
     assert left_out == []
-    assert not evidence.benchmarks
-    assert not evidence.studies
+    assert [file.kind for file in files] == ["comparison"]
+
+
+def test_changes_of_a_row_by_option() -> None:
+    """One by one, as runs write them."""
+    changes = {"model.network": "resnet101", "model.network_args.block_args": {"attn_layer": "cbam"}}
+    one_by_one = {"model.network": "resnet101", "model.network_args.block_args.attn_layer": "cbam"}
+    assert by_option(changes) == one_by_one

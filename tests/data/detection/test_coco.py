@@ -170,7 +170,7 @@ def test_damaged_annotations(folder: Path, annotations: list[Any], sentence: str
     [
         (
             {"images": [*entries("aab")[:2], {**entries()[2], "id": 1}]},
-            r"images\[2\]: expected an id of its own, got 1",
+            r"images\[2\]: expected a unique id, got 1",
         ),
         ({"images": [{"id": 0, **SIZE}]}, r"images\[0\]: file_name: expected a string, got None"),
         ({"images": [{**entries()[0], "width": 0}]}, r"images\[0\]: width: expected a positive int, got 0"),

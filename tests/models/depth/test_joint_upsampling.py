@@ -167,7 +167,7 @@ def test_files_that_are_not_weights(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="expected the options of a DDFUpNet"):
             load(path)
     save_file({"a": torch.ones(1)}, path, {"options": '{"scale_factor": 4}'})
-    with pytest.raises(ValueError, match="not the weights of a DDFUpNet"):
+    with pytest.raises(ValueError, match="expected the weights of a DDFUpNet"):
         load(path)
     with pytest.raises(ValueError, match=r"path: expected a name that ends in \.safetensors"):
         save(DDFUpNet(4), tmp_path / "a.pt")

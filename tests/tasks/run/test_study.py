@@ -148,11 +148,11 @@ def test_recipes_with_different_scores(here: Path, capsys: pytest.CaptureFixture
     [
         (["nope"], "nope: neither a file nor a recipe"),
         (["garments", "--jobs", "0"], "--jobs: expected an int >= 1, got 0"),
-        (["garments", "--csv", "nope/a.csv"], "--csv: expected a file in a folder that is there, ending in .csv"),
-        (["garments", "--plot", "a.gif"], "--plot: expected a file in a folder that is there, ending in .png"),
+        (["garments", "--csv", "nope/a.csv"], "--csv: the folder nope is not there"),
+        (["garments", "--plot", "a.gif"], "--plot: expected a name that ends in .png, .svg, .pdf"),
     ],
 )
 def test_errors(here: Path, capsys: pytest.CaptureFixture[str], argv: list[str], sentence: str) -> None:
-    assert main(["study", *argv]) == 1
+    assert main(["study", *argv]) in (1, 2)  # found while options are read, or later
     assert sentence in capsys.readouterr().err
     assert not (here / "runs").exists()

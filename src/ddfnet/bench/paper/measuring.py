@@ -1,4 +1,4 @@
-"""Tables 2 and A measured in one run, by the machinery of `ddfnet bench`."""
+"""Measure Tables 2 and A in one run, as `ddfnet bench` does."""
 
 from collections.abc import Callable, Collection, Iterator
 
@@ -6,31 +6,20 @@ from ddfnet.bench import layer, op
 from ddfnet.bench.cases import TABLE_2, TABLE_A
 from ddfnet.bench.measure import Settings
 from ddfnet.bench.results import Result, environment
+from ddfnet.bench.timers import ClockName
 
 
-def settings(device: str, seconds: float) -> Settings:
-    """Forward calls in float32 on contiguous tensors, as the paper's; on CUDA the host's time to launch counts."""
-    return Settings(
-        device=device,
-        seconds=seconds,
-        clocks=("cpu",) if device == "cpu" else ("eager",),
-        directions=("forward",),
-        dtypes=("float32",),
-        layouts=("nchw",),
-        environment=environment(device),
-    )
+def measure(
+    numbers: Collection[str], device: str, seconds: float, *, skip: Callable[[str], None]
+) -> Iterator[list[Result]]:
+    """Time what Tables "2" and "A" among `numbers` need and yield the results of each case; `skip` gets what is left out.
 
-
-def measure(numbers: Collection[str], to: Settings, skip: Callable[[str], None]) -> Iterator[list[Result]]:
-    """Times what Tables "2" and "A" among `numbers` need, and yields the results of each case.
-
-    Args:
-        numbers: of tables; those that are not measured are passed by.
-        to: of `settings`.
-        skip: told what was left out, and why.
+    The paper times forward calls in float32 on contiguous tensors; on CUDA the host's time to launch counts.
     """
+    clocks: tuple[ClockName, ...] = ("cpu",) if device == "cpu" else ("eager",)
+    settings = Settings(device, seconds, clocks, ("forward",), ("float32",), ("nchw",), environment(device))
     if "2" in numbers:
-        yield from layer.run(TABLE_2, to, rivals=("dense", "depthwise", "pac"), skip=skip)
+        yield from layer.run(TABLE_2, settings, rivals=("dense", "depthwise", "pac"), skip=skip)
     if "A" in numbers:
-        yield from layer.run(TABLE_A, to, rivals=("dense", "depthwise"), skip=skip)
-        yield from op.run(TABLE_A, to, rivals=(), skip=skip)
+        yield from layer.run(TABLE_A, settings, rivals=("dense", "depthwise"), skip=skip)
+        yield from op.run(TABLE_A, settings, rivals=(), skip=skip)

@@ -1,35 +1,29 @@
-"""What the paper prints, read from `printed.yaml`: tables of rows and columns, and where ours come from."""
+"""Read what the paper prints from `printed.yaml`: tables of rows and columns, and where ours come from."""
 
-import math
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from ddfnet.package_data import package_folder
 
-Source = Literal[
-    "parameters", "multiply_adds", "weights", "work", "filters", "milliseconds", "megabytes", "score", "print"
-]
-Term = Mapping[str, int]  # a product of powers: {"c": 2, "k": 2} is c^2 k^2
 FILE = package_folder("bench/paper") / "printed.yaml"
-SYMBOLS = {"sigma": "\N{GREEK SMALL LETTER SIGMA}"}
-POWERS = {1: "", 2: "\N{SUPERSCRIPT TWO}", 3: "\N{SUPERSCRIPT THREE}"}
+ROOTS = {"ImageNet": "IMAGENET", "COCO": "COCO", "NYU": "nyu_depth_v2_labeled.mat"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A quantity of a table; the fields are described at the head of `printed.yaml`."""
+    """A quantity of a table; the head of `printed.yaml` describes the fields."""
 
     name: str
-    source: Source
+    source: str
     heading: str
     digits: int  # of the print, behind the point
     unit: str = ""
-    scale: float = 1.0  # what ours is multiplied by to have the unit
+    scale: float = 1.0
     case: str = ""
     score: str = ""
     data: str = ""
@@ -37,22 +31,21 @@ class Column:
 
     @property
     def title(self) -> str:
-        """Heading and unit."""
         return f"{self.heading}, {self.unit}" if self.unit else self.heading
 
     @property
     def is_measured(self) -> bool:
-        """Whether ours is read from a result file of `ddfnet bench`."""
+        """True if `ddfnet bench` measures ours."""
         return self.source in ("milliseconds", "megabytes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of a table; the fields are described at the head of `printed.yaml`."""
+    """A line of a table; the head of `printed.yaml` describes the fields."""
 
     label: str
-    paper: Mapping[str, float] = field(default_factory=dict)
-    terms: Mapping[str, Sequence[Term]] = field(default_factory=dict)
+    paper: Mapping[str, float]
+    formulas: Sequence[str] = ()  # whose values at the table's sizes are `paper`, by column
     network: str = ""
     network_args: Mapping[str, Any] = field(default_factory=dict)
     input_size: int = 224
@@ -62,7 +55,7 @@ class Row:
     benchmark: str = ""  # the only one that `timed` may come from; any, the layer's first, where it is ""
     recipe: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)  # to the recipe, by the names of options
-    command: str = ""  # what scores the row where nothing is trained, and no recipe does
+    command: str = ""  # scores the row where nothing is trained
     method: str = ""  # its name in what that command writes
     note: str = ""
 
@@ -80,32 +73,34 @@ class PaperTable:
 
     @property
     def is_measured(self) -> bool:
-        """Whether ours are times or bytes."""
         return any(column.is_measured for column in self.columns)
 
 
+def _row(columns: Sequence[Column], *, label: str, paper: Sequence[float | None] = (), **rest: Any) -> Row:
+    numbers = {column.name: value for column, value in zip(columns, paper, strict=False) if value is not None}
+    network = rest.get("network", "")
+    if network.startswith("ddf_"):
+        rest = {"recipe": f"imagenet/{network}", **rest}
+    elif network:
+        changes = {f"model.network_args.{name}": value for name, value in rest.get("network_args", {}).items()}
+        changes = changes if network == "resnet50" else {"model.network": network, **changes}
+        rest = {"recipe": "imagenet/resnet50", "changes": changes, **rest}
+    return Row(label=label, paper=numbers, **rest)
+
+
 @cache
-def _read() -> tuple[dict[str, str], dict[str, PaperTable]]:
-    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    tables = {}
-    for number, table in content["tables"].items():
-        columns = [
-            Column(name=name, source=column["from"], **{key: value for key, value in column.items() if key != "from"})
-            for name, column in table["columns"].items()
-        ]
-        rows = [Row(**row) for row in table["rows"]]
-        rest = {key: value for key, value in table.items() if key not in ("columns", "rows")}
-        tables[number] = PaperTable(number=number, columns=columns, rows=rows, **rest)
-    return content["commands"], tables
-
-
-def tables() -> dict[str, PaperTable]:
-    """Every table by its number: "1", "2", "3a" to "3c", "4" to "7", "A", "C"."""
-    return dict(_read()[1])
+def tables() -> Mapping[str, PaperTable]:
+    """Return every table by its number: "1", "2", "3a" to "3c", "4" to "7", "A", "C"."""
+    found = {}
+    for number, table in yaml.safe_load(FILE.read_text(encoding="utf-8"))["tables"].items():
+        columns = [Column(name=name, **column) for name, column in table.pop("columns").items()]
+        rows = [_row(columns, **row) for row in table.pop("rows")]
+        found[number] = PaperTable(number=number, columns=columns, rows=rows, **table)
+    return found
 
 
 def choose(numbers: Sequence[str]) -> list[PaperTable]:
-    """The tables of these numbers, in the paper's order and all of them where none is given; "3" is 3a, 3b and 3c.
+    """Return the tables of these numbers in the paper's order, all for none; "3" is 3a, 3b and 3c.
 
     Raises:
         ValueError: there is no such table.
@@ -120,47 +115,11 @@ def choose(numbers: Sequence[str]) -> list[PaperTable]:
     return [table for name, table in known.items() if name in wanted or not numbers]
 
 
-def command(row: Row, column: Column, recipes: Collection[str]) -> str:
-    """What makes the row's score of the column, "" where its recipe is not among these names."""
+def command(row: Row, column: Column) -> str:
+    """Return the command that makes the row's score of the column."""
     if row.command:
         return row.command
-    recipe = row.recipe.format(factor=column.factor)
-    if recipe not in recipes:
-        return ""
-    words = [word for name, value in row.changes.items() for word in (f"--{name}", _as_option(value))]
-    return " ".join([_read()[0][column.data].format(recipe=recipe), *map(shlex.quote, words)])
-
-
-def _as_option(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True)
-    return text.removesuffix("...\n").strip()
-
-
-def by_option(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return changes with those of a mapping one by one, as runs write them."""
-    found: dict[str, Any] = {}
-    for name, value in changes.items():
-        inner = by_option(value) if isinstance(value, Mapping) else {"": value}
-        found |= {f"{name}.{rest}".removesuffix("."): each for rest, each in inner.items()}
-    return found
-
-
-def measuring(table: PaperTable) -> str:
-    """What measures the times and bytes of a table."""
-    return f"ddfnet tables {table.number} --measure"
-
-
-def evaluate(terms: Sequence[Term], at: Mapping[str, float]) -> float:
-    """The sum of the terms, with the sizes in the symbols' places.
-
-    Example:
-        >>> evaluate([{"c": 1, "k": 2}, {"sigma": 1, "c": 2}], {"c": 10, "k": 3, "sigma": 0.5})
-        140.0
-    """
-    return math.fsum(math.prod(at[symbol] ** power for symbol, power in term.items()) for term in terms)
-
-
-def formula(terms: Sequence[Term]) -> str:
-    """The sum as it is written."""
-    products = ("".join(SYMBOLS.get(name, name) + POWERS[power] for name, power in term.items()) for term in terms)
-    return " + ".join(products)
+    words = ["ddfnet", "train", "--config", row.recipe.format(factor=column.factor), "--data.root", ROOTS[column.data]]
+    for name, value in row.changes.items():
+        words += [f"--{name}", yaml.safe_dump(value, default_flow_style=True).splitlines()[0]]
+    return shlex.join(words)

@@ -28,7 +28,7 @@ MEAN, STD = 0.2860, 0.3530  # of the 60,000 training images, pixels scaled to 0.
 
 
 def fashion_mnist(root: Path | None = None, *, augment: bool = True, max_shift: int = 0, seed: int = 0) -> Splits:
-    """Fashion-MNIST as train / val / test splits of 28x28 grey images, 10 classes.
+    """Return Fashion-MNIST as train / val / test splits of 28x28 grey images in 10 classes.
 
     Args:
         root: a folder with the four original files, gzipped or not (also where torchvision keeps them, in
@@ -61,7 +61,7 @@ def fashion_mnist(root: Path | None = None, *, augment: bool = True, max_shift: 
 
 
 def _read_pair(root: Path, stem: str) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, 28, 28) uint8 and labels (N,) int64 of `stem`, "train" or "t10k"."""
+    """Read images (N, 1, 28, 28) uint8 and labels (N,) int64 of `stem`, "train" or "t10k"."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; expected the Fashion-MNIST files there")
     images = read_idx(_find(root, f"{stem}-images-idx3-ubyte"))
@@ -83,7 +83,7 @@ def _find(root: Path, name: str) -> Path:
 
 
 def read_idx(path: Path) -> Tensor:
-    """The array in an IDX file of unsigned bytes, gzipped or not; ValueError where it is damaged."""
+    """Read the array in an IDX file of unsigned bytes, gzipped or not; raise ValueError if it is damaged."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

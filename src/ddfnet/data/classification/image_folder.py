@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Transforms:
-    """What is done to the images of a data set, and the size they then have, in pixels."""
+    """The transforms of a data set's images, and the size that these then have, in pixels."""
 
     train: Transform
     test: Transform
@@ -28,7 +28,7 @@ class Transforms:
 
 
 def default_transforms(size: int = 224, *, augment: bool = True) -> Transforms:
-    """Random crops and flips for training, the central crop for testing."""
+    """Return random crops and flips for training, and the central crop for testing."""
     central = central_transform(size)
     return Transforms(training_transform(size) if augment else central, central, size, size)
 
@@ -48,7 +48,7 @@ class _FolderImages:
 
 
 class _TarImages:
-    """Images in tar files, by timm's reader. It keeps no file open: processes that share one would move its position."""
+    """Images in tar files, by timm's reader. No file stays open: processes that share one would move its position."""
 
     def __init__(self, reader: ReaderImageInTar, chosen: list[int], classes: tuple[str, ...]) -> None:
         label_of = {name: label for label, name in enumerate(classes)}  # timm sorts by the numbers in names
@@ -75,7 +75,7 @@ def image_folder(
     test_only: bool = False,
     channels: int = 3,
 ) -> Splits:
-    """Images of `root` as train / val / test splits.
+    """Return the images of `root` as train / val / test splits.
 
     `root/train`, `root/val` and `root/test` hold a folder a class. They may be called `training`, `valid`, `validation` and
     `testing` too, in capitals or not. Images are the files that Pillow reads, by their endings. Hidden folders and files
@@ -150,7 +150,7 @@ def image_folder(
 
 
 def _place(root: Path, part: str) -> Path | None:
-    """Where the images of `part` are: a folder or a tar file; None where there is neither."""
+    """Return the folder or tar file with the images of `part`; None if there is neither."""
     folder = part_folder(root, part) if root.is_dir() else None
     if folder is not None:
         return folder
@@ -159,7 +159,7 @@ def _place(root: Path, part: str) -> Path | None:
 
 
 def _check_parts(root: Path, found: dict[str, Path]) -> None:
-    """Names what lies beside the parts; ValueError where there are parts alone and `train` is not among them."""
+    """Report what lies beside the parts; raise ValueError if there are parts but no `train` among them."""
     folders = [path for path in root.iterdir() if path.is_dir() and visible(Path(path.name))]
     beside = [path.name for path in folders if path not in found.values()]
     parts = listed(path.name for path in found.values())
@@ -175,7 +175,7 @@ def _check_parts(root: Path, found: dict[str, Path]) -> None:
 
 
 class _ClassFolders(ImageFolder):  # type: ignore[misc]
-    """torchvision's folders of classes, without what is hidden, and with every file that Pillow reads."""
+    """torchvision's folders of classes, without hidden files, and with every file that Pillow reads."""
 
     def __init__(self, place: Path) -> None:
         suffixes = image_suffixes()
@@ -200,7 +200,7 @@ class _ClassFolders(ImageFolder):  # type: ignore[misc]
 
 
 def _read(place: Path, names: tuple[str, ...] | None) -> tuple[Images, tuple[str, ...]]:
-    """The images of a folder, a tar file or a folder of tar files, and the classes; `names` says which, in order."""
+    """Read the images of a folder, a tar file or a folder of tar files, and the classes; `names` gives their order."""
     if place.suffix == ".tar" or any(place.glob("*.tar")):
         return _read_tars(place, names)
     try:
@@ -229,7 +229,7 @@ def _read_tars(place: Path, names: tuple[str, ...] | None) -> tuple[Images, tupl
     set_img_extensions(sorted(image_suffixes()))  # timm's reader takes no others: a setting of the process
     try:
         reader = ReaderImageInTar(str(place), class_map=class_map, cache_tarfiles=False)
-    except Exception as error:  # the reader unpacks nothing where there is nothing, and tarfile raises its own
+    except Exception as error:  # the reader unpacks nothing where there is nothing, and tarfile raises others
         raise ValueError(f"{place}: expected tar files of images in a folder for each class ({error})") from None
     finally:
         set_img_extensions(before)
@@ -245,7 +245,7 @@ def _read_tars(place: Path, names: tuple[str, ...] | None) -> tuple[Images, tupl
 
 
 def _class_names(path: Path | None) -> tuple[str, ...] | None:
-    """The classes of a class map file, one name a line."""
+    """Read the classes of a class map file, one name a line."""
     if path is None:
         return None
     if not path.is_file():

@@ -105,12 +105,12 @@ class Lu(RGBDImages):
 
 
 def metres(values: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Of the maps as they are kept."""
+    """Convert maps in steps to metres."""
     return values.astype(np.float32) * np.float32(STEP / PARTS)
 
 
 def smoothed(values: NDArray[np.uint8], sweeps: int = SWEEPS) -> NDArray[np.float32]:
-    """A map in steps (H, W) as floats that are smooth within each step.
+    """Smooth a map in steps (H, W) within each step.
 
     Begins at v + 0.5, then often replaces each pixel by the mean of its 4 neighbours that differ by at most one step, and
     clips it to [v, v + 1).
@@ -134,7 +134,7 @@ def smoothed(values: NDArray[np.uint8], sweeps: int = SWEEPS) -> NDArray[np.floa
 
 
 def _shifted(image: NDArray[np.float32], axis: int, by: int, beyond: float = np.inf) -> NDArray[np.float32]:
-    """The neighbours of all pixels to one side."""
+    """Return the neighbours of all pixels to one side."""
     moved = np.roll(image, by, axis)
     edge: list[Any] = [slice(None), slice(None)]
     edge[axis] = 0 if by > 0 else -1
@@ -147,7 +147,7 @@ def _cache() -> Path:
 
 
 def _cached(root: Path, folder: Path, tell: Callable[[int], None]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """All photographs (1449, 480, 640, 3) and smoothed maps (1449, 480, 640), in parts of a step, mapped into memory."""
+    """Map all photographs (1449, 480, 640, 3) and smoothed maps (1449, 480, 640), in parts of a step, into memory."""
     rgb_path, depth_path = folder / "rgb.npy", folder / "depth.npy"
     if not depth_path.is_file():
         folder.mkdir(parents=True, exist_ok=True)

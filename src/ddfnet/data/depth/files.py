@@ -24,7 +24,7 @@ PGM_HEADER = re.compile(rb"(P[25])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")  
 
 @dataclass(frozen=True)
 class DepthMap:
-    """A depth map as a file had it.
+    """A depth map as its file had it.
 
     Attributes:
         values: (H, W) float32 in the file's unit; NaN where it is unknown, which the file says by NaN, inf, 0 or a mark.
@@ -41,7 +41,7 @@ class DepthMap:
     zero_is_known: bool = False
 
     def bounded(self, upsampled: NDArray[Any]) -> NDArray[Any]:
-        """What was made of this map, within the depths that its integer dtype holds: averages are overshot a little."""
+        """Clip a result to the depths that the map's integer dtype holds: averages overshoot them a little."""
         if self.dtype.kind not in "iu":
             return upsampled
         bounds = np.iinfo(self.dtype)
@@ -64,7 +64,7 @@ class Format(NamedTuple):
     write: Callable[[Path, Numbers], None]
 
     def dtype(self, preferred: np.dtype[Any]) -> np.dtype[Any]:
-        """The preferred dtype if the format holds it, else its widest one."""
+        """Return the preferred dtype if the format holds it, else its widest one."""
         fits = not self.dtypes or preferred.str[1:] in self.dtypes
         return preferred if fits else np.dtype(self.dtypes[-1])
 
@@ -153,7 +153,7 @@ def read_rgb(path: Path | str) -> NDArray[np.uint8]:
 
 
 def orientation(path: Path | str) -> int:
-    """A photograph's EXIF orientation, 2 to 8; 1 where none turns it, or where it cannot be read."""
+    """Return a photograph's EXIF orientation, 2 to 8; 1 if none turns it, or if it cannot be read."""
     try:
         with Image.open(path) as image:
             found = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -163,7 +163,7 @@ def orientation(path: Path | str) -> int:
 
 
 def format_of(path: Path) -> Format:
-    """The format that a file's suffix names; ValueError where there is none."""
+    """Return the format that a file's suffix names; raise ValueError if there is none."""
     found = FORMATS.get(path.suffix.lower())
     if found is None:
         raise ValueError(f"{path}: expected a depth map in {', '.join(FORMATS)}, got {path.suffix or 'no suffix'}")
@@ -184,7 +184,7 @@ def _check_file(path: Path, expected: str) -> None:
 
 
 def _pixels(path: Path) -> int:
-    """The number of an image's pixels; 0 where Pillow does not know the file, which its reader finds out."""
+    """Return the number of an image's pixels; 0 if Pillow does not know the file, which its reader finds out."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as image:
@@ -196,7 +196,7 @@ def _pixels(path: Path) -> int:
 
 
 def _as_float32(path: Path, numbers: Numbers, missing: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The depths, NaN where `missing`; ValueError where float32 makes 0 or inf of one."""
+    """Return the depths, NaN where `missing`; raise ValueError if float32 makes 0 or inf of one."""
     with np.errstate(over="ignore", under="ignore"):
         values = numbers.astype(np.float32)
     lost = numbers[~missing & (~np.isfinite(values) | ((values == 0) & (numbers != 0)))]
@@ -211,7 +211,7 @@ def _as_float32(path: Path, numbers: Numbers, missing: NDArray[np.bool_]) -> NDA
 
 
 def _fitted(path: Path, values: NDArray[Any], dtype: np.dtype[Any], *, was_whole: bool, zero_is_known: bool) -> Numbers:
-    """The values in a file's dtype; ValueError where one does not fit."""
+    """Convert the values to a file's dtype; raise ValueError if one does not fit."""
     known = values[~np.isnan(values)].astype(np.float64)
     if dtype.kind == "f":
         least, most = float(np.finfo(dtype).min), float(np.finfo(dtype).max)
@@ -238,11 +238,11 @@ def _fitted(path: Path, values: NDArray[Any], dtype: np.dtype[Any], *, was_whole
 
 
 class _UnfitError(Exception):
-    """What a file holds is no depth map."""
+    """The content of a file that is no depth map."""
 
 
 def _read_image(path: Path) -> Numbers:
-    """A grey PNG of 8 or 16 bits, or a PFM."""
+    """Read a grey PNG of 8 or 16 bits, or a PFM."""
     kind = path.suffix[1:].upper()
     try:
         with Image.open(path, formats=["PNG", "PPM"]) as image:
@@ -256,7 +256,7 @@ def _read_image(path: Path) -> Numbers:
 
 
 def _grey(image: Image.Image, kind: str) -> Numbers:
-    """The numbers of an opened image of one channel."""
+    """Return the values of an opened image of one channel."""
     if getattr(image, "n_frames", 1) > 1:
         raise _UnfitError(f"expected one depth map, got a {kind} of {image.n_frames} images")  # type: ignore[attr-defined]
     if image.mode in ("L", "F"):
@@ -271,7 +271,7 @@ def _grey(image: Image.Image, kind: str) -> Numbers:
 
 
 def _read_pgm(path: Path) -> Numbers:
-    """The numbers as the file has them: Pillow would scale those whose greatest value is neither 255 nor 65535."""
+    """Read the values as the file has them: Pillow would scale those whose greatest value is neither 255 nor 65535."""
     data = path.read_bytes()
     header = PGM_HEADER.match(data)
     if header is None:
@@ -297,7 +297,7 @@ def _write_image(path: Path, numbers: Numbers) -> None:
 
 
 def _read_tiff(path: Path) -> Numbers:
-    """By Pillow, whose wheels know all compressions, or else by tifffile, which knows all dtypes."""
+    """Read with Pillow, whose wheels know all compressions, or else with tifffile, which knows all dtypes."""
     try:
         with Image.open(path, formats=["TIFF"]) as image:
             return _grey(image, "TIFF")

@@ -57,11 +57,11 @@ class NYUDepth(RGBDImages):
         return RGBDImage(np.ascontiguousarray(pixels.transpose(2, 1, 0)), depth, f"nyu {number:04}", "m")
 
     def __getstate__(self) -> dict[str, Any]:
-        """An open file cannot be sent to another process."""
+        """Leave out the open file, which cannot be sent to another process."""
         return {**self.__dict__, "_file": None, "_process": -1}
 
     def _handle(self) -> "h5py.File":
-        """This process's: one that was opened before a fork shares its place in the file with the parent's."""
+        """Return the file that this process opened: one opened before a fork shares its position with the parent's."""
         if self._file is None or self._process != os.getpid():
             self._file, self._process = _opened(self.path), os.getpid()
         return self._file
@@ -79,7 +79,7 @@ def _opened(path: Path) -> "h5py.File":
 
 
 def _check(file: "h5py.File", path: Path) -> None:
-    """ValueError unless the two arrays are there in the shape and of the kind that the data set has."""
+    """Raise ValueError unless the file has both arrays, in the shape and of the kind that the data set has."""
     for name, shape, kind in (
         ("images", (IMAGES, 3, WIDTH, HEIGHT), "u"),
         ("depths", (IMAGES, WIDTH, HEIGHT), "f"),

@@ -32,7 +32,7 @@ class RGBDImage(NamedTuple):
 
 
 class RGBDImages(Dataset[RGBDImage]):
-    """What has a length and gives an `RGBDImage` for every index, and the same one each time; base of the data sets here."""
+    """The base of the depth data sets: it has a length and returns the same `RGBDImage` for an index each time."""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -41,14 +41,14 @@ class RGBDImages(Dataset[RGBDImage]):
         raise NotImplementedError
 
     def _checked(self, index: int) -> int:
-        """`index` from 0 up; IndexError, which ends a for loop, where there is none."""
+        """Count `index` from 0; raise IndexError, which ends a for loop, if there is no such image."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"index: expected one of {len(self)} images, got {index}")
         return index % len(self)
 
 
 def cropped(image: RGBDImage, multiple: int = SIDE_MULTIPLE) -> RGBDImage:
-    """The image without the last rows and columns that keep its sides from being multiples of `multiple`.
+    """Crop the last rows and columns of the image, so that its sides are multiples of `multiple`.
 
     Raises:
         ValueError: the image is smaller than `multiple`.
@@ -92,7 +92,7 @@ class Motorcycle(RGBDImages):
 
 
 class RGBDFolder(RGBDImages):
-    """A folder of photographs and depth maps, paired by their names; read when they are asked for.
+    """A folder of photographs and depth maps, paired by their names and read on demand.
 
     One of two layouts: `rgb/NAME.*` beside `depth/NAME.*`, at any depth below those two, or `NAME_rgb.*` beside
     `NAME_depth.*` in the folder itself. Photographs are in any format Pillow reads, depth maps in those of
@@ -139,12 +139,12 @@ class RGBDFolder(RGBDImages):
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    """Files below the folder by their path without suffix."""
+    """Return the files below the folder by their path without suffix."""
     return _unique((path.relative_to(folder).with_suffix("").as_posix(), path) for path in _files(folder.rglob("*")))
 
 
 def _by_suffix(folder: Path, ending: str) -> dict[str, Path]:
-    """Files in the folder whose stem ends so, by what is before."""
+    """Return the files in the folder whose stem ends so, by the part before."""
     return _unique(
         (path.stem.removesuffix(ending), path) for path in _files(folder.iterdir()) if path.stem.endswith(ending)
     )
@@ -164,7 +164,7 @@ def _unique(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
 
 
 def _motorcycle() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The left view (500, 741, 3) and its disparity (500, 741), NaN where unknown."""
+    """Return the left view (500, 741, 3) and its disparity (500, 741), NaN where unknown."""
     import skimage.data
 
     loader: Callable[[], Any] = skimage.data.stereo_motorcycle

@@ -1,7 +1,7 @@
 """How a low-resolution depth map is made from a full one: the two protocols in use, whose numbers are not comparable.
 
 Table 7 is PAC-Net's protocol (Su et al. 2019, after Li et al. 2016): pure subsampling. Most papers since 2021 shrink the
-depth bicubically instead, which leaves more of it: name the protocol wherever a number is printed.
+depth bicubically instead, which keeps more detail: name the protocol wherever a number is printed.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ KNOWN = 0.5  # least weight of the known pixels under the kernel for its sum to 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to make the low resolution and to score what is made of it.
+    """One way to make the low resolution and to score what methods make of that.
 
     Attributes:
         description: one line, to print beside scores.
@@ -32,7 +32,7 @@ class Protocol:
     subsampled: bool
 
     def sample_position(self, factor: int) -> float:
-        """Where low-resolution pixel 0 lies, in high-resolution pixels from the centre of the first one."""
+        """Return where low-resolution pixel 0 lies, in high-resolution pixels from the centre of the first one."""
         return float((factor - 1) // 2) if self.subsampled else (factor - 1) / 2
 
 
@@ -49,22 +49,22 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def protocol_of(name: str) -> Protocol:
-    """The protocol of that name; ValueError where there is none."""
+    """Return the protocol of that name; raise ValueError if there is none."""
     if name not in PROTOCOLS:
         raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, got {name!r}")
     return PROTOCOLS[name]
 
 
 def border(protocol: str) -> int:
-    """Pixels at each side of the image that the protocol does not score."""
+    """Return how many pixels at each side of the image the protocol does not score."""
     return protocol_of(protocol).border
 
 
 def low_resolution(depth: Depth, factor: int, protocol: str = "pac") -> Depth:
-    """The depth map at a `factor`-th of its size, by the protocol.
+    """Return the depth map at a `factor`-th of its size, by the protocol.
 
     Low-resolution pixel i of "pac" lies on high-resolution pixel `i * factor + (factor - 1) // 2`; of "bicubic", in the
-    middle of its `factor x factor` pixels, as everywhere else half a pixel off: `Protocol.sample_position` tells. The
+    middle of its `factor x factor` pixels, as everywhere else half a pixel off: `Protocol.sample_position` says. The
     bicubic kernel is widened by the factor, as Pillow's and MATLAB's imresize do (a = -1/2); at the image's border it is
     cut and its weights brought to sum 1, as Pillow does (MATLAB mirrors the image there). Over unknown pixels it is brought
     to sum 1 likewise, and the result is unknown where less than half of the weight is over known ones.
@@ -79,7 +79,7 @@ def low_resolution(depth: Depth, factor: int, protocol: str = "pac") -> Depth:
 
     Raises:
         TypeError: depth is not floating.
-        ValueError: there is no such protocol, the factor is below 1, or the sides are not multiples of it.
+        ValueError: there is no such protocol, the factor is below 1, or the sides are not multiples of the factor.
 
     Example:
         >>> low_resolution(np.arange(8.0)[None].repeat(8, 0), 4)
@@ -107,7 +107,7 @@ def low_resolution(depth: Depth, factor: int, protocol: str = "pac") -> Depth:
 
 
 def _shrunk(image: Tensor, factor: int) -> Tensor:
-    """(..., H, W) -> (..., H / factor, W / factor), bicubic with antialiasing, computed in fp32 or wider."""
+    """Shrink (..., H, W) to (..., H / factor, W / factor), bicubic with antialiasing, computed in fp32 or wider."""
     height, width = image.shape[-2:]
     wide = image if image.dtype in (torch.float32, torch.float64) else image.float()
     small = F.interpolate(
@@ -121,7 +121,7 @@ def _shrunk(image: Tensor, factor: int) -> Tensor:
 
 
 class Normalisation(NamedTuple):
-    """PAC-Net's: each low-resolution map brought to 0..1 by its own least and greatest value, undone before the error.
+    """PAC-Net's: each low-resolution map brought to 0..1 by its least and greatest value, undone before the error.
 
     Example:
         >>> low = torch.tensor([[2.0, 4.0], [3.0, 6.0]])
@@ -138,7 +138,7 @@ class Normalisation(NamedTuple):
 
     @classmethod
     def of(cls, low: Tensor) -> "Normalisation":
-        """From a low-resolution map (..., h, w), NaN where unknown; ValueError where a map has no known value."""
+        """Measure a low-resolution map (..., h, w), NaN where unknown; raise ValueError if a map has no known value."""
         known = ~low.isnan()
         if not known.flatten(-2).any(-1).all():
             raise ValueError("low: expected at least one known value a map, got a map that is NaN everywhere")
@@ -147,9 +147,9 @@ class Normalisation(NamedTuple):
         return cls(least, torch.where(span > 0, span, 1.0))
 
     def apply(self, depth: Tensor) -> Tensor:
-        """To about 0..1; a high-resolution map may go beyond."""
+        """Bring depths to about 0..1; a high-resolution map may go beyond."""
         return (depth - self.least) / self.span
 
     def undo(self, normalised: Tensor) -> Tensor:
-        """Back to the depth's own unit."""
+        """Bring values back to the unit of the depth."""
         return normalised * self.span + self.least

@@ -22,7 +22,7 @@ class _Box(NamedTuple):
 
 
 class CocoSplit(DetectionSplit):
-    """The images of one annotation file; see `DetectionSplit` for what is done to them.
+    """The images of one annotation file; `DetectionSplit` says how they are prepared.
 
     Scores of a split that is not trained on are those that pycocotools computes from the same file.
 
@@ -55,7 +55,7 @@ class CocoSplit(DetectionSplit):
 def _read(
     images: Path, annotations: Path, train: bool
 ) -> tuple[tuple[int, ...], tuple[str, ...], list[AnnotatedImage]]:
-    """Category ids in order, their names, and every image with its boxes."""
+    """Return the category ids in order, their names, and every image with its boxes."""
     content = _content(images, annotations)
     categories = sorted(_by_id(content["categories"], annotations, "categories", name=str).items())
     if not categories:
@@ -84,7 +84,7 @@ def _read(
 
 
 def _content(images: Path, annotations: Path) -> dict[str, list[Any]]:
-    """The lists of the annotation file."""
+    """Return the lists of the annotation file."""
     if not images.is_dir():
         raise FileNotFoundError(f"{images}: no such folder of images")
     if not annotations.is_file():
@@ -136,7 +136,7 @@ def _annotated_image(path: Path, image_id: int | str, width: int, height: int, f
 
 
 def _by_id(entries: list[Any], annotations: Path, key: str, **fields: type) -> dict[Any, dict[str, Any]]:
-    """The entries by their ids; ValueError where one lacks a field or shares its id."""
+    """Return the entries by their ids; raise ValueError if one lacks a field or shares its id."""
     found: dict[Any, dict[str, Any]] = {}
     for position, entry in enumerate(entries):
         where = f"{annotations}: {key}[{position}]"
@@ -149,7 +149,7 @@ def _by_id(entries: list[Any], annotations: Path, key: str, **fields: type) -> d
             if kind is str and not isinstance(value, str):
                 raise ValueError(f"{where}: {name}: expected a string, got {value!r}")
         if entry["id"] in found:
-            raise ValueError(f"{where}: expected an id of its own, got {entry['id']!r}, which an earlier one has")
+            raise ValueError(f"{where}: expected a unique id, got {entry['id']!r}, which an earlier one has")
         found[entry["id"]] = entry
     return found
 

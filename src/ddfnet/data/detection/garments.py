@@ -23,7 +23,7 @@ VERSION = 1  # of what is drawn; another one where the same arguments give other
 SPLITS = ("train", "val", "test")
 IMAGES = (800, 100, 300)
 IMAGE_SIZE = 128
-PHOTOGRAPHS = {  # in scikit-image's own package; both views of the motorcycle are one scene
+PHOTOGRAPHS = {  # in scikit-image's package; both views of the motorcycle are one scene
     "train": (
         "astronaut",
         "camera",
@@ -56,19 +56,19 @@ class _Placed:
 
 
 def default_folder() -> Path:
-    """Where this version of the data set is kept when nobody says where: below `XDG_CACHE_HOME`, or `~/.cache`."""
+    """Return the default folder of this version of the data set: below `XDG_CACHE_HOME`, or `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddfnet" / f"garments-{VERSION}"
 
 
 def is_made(folder: Path) -> bool:
-    """Whether the data set is in `folder`; it is there whole or not at all."""
+    """Return whether the data set is in `folder`; it is there whole or not at all."""
     return all((folder / "annotations" / f"{split}.json").is_file() for split in SPLITS)
 
 
 def make_garments(
     folder: Path, *, images: Sequence[int] = IMAGES, image_size: int = IMAGE_SIZE, seed: int = 0
 ) -> dict[str, dict[str, int]]:
-    """Makes the data set in `folder`, whole or not at all; the same arguments give the same bytes.
+    """Make the data set in `folder`, whole or not at all; the same arguments give the same bytes.
 
     Args:
         folder: a new one. `folder/train/00000.jpg` and so on, and `folder/annotations/train.json`; val and test alike.
@@ -123,7 +123,7 @@ def make_garments(
 def _make_split(
     folder: Path, garments: InMemorySplit, count: int, image_size: int, seed: tuple[int, int]
 ) -> dict[str, Any]:
-    """Writes `count` images to `folder` and returns their annotations as COCO has them."""
+    """Write `count` images to `folder` and return their annotations as COCO has them."""
     photographs = [_photograph(name) for name in PHOTOGRAPHS[folder.name]]
     pictures, labels = garments.images[:, 0].numpy(), garments.labels.tolist()
     images: list[dict[str, Any]] = []
@@ -164,7 +164,7 @@ def _make_split(
 
 
 def _photograph(name: str) -> Pixels:
-    """(H, W, 3), from scikit-image's package."""
+    """Return a photograph (H, W, 3) from scikit-image's package."""
     import skimage.data
 
     loader: Callable[[], Any] = getattr(skimage.data, name)
@@ -174,7 +174,7 @@ def _photograph(name: str) -> Pixels:
 
 
 def _background(rng: np.random.Generator, photograph: Pixels, size: int) -> Pixels:
-    """A square crop of the photograph, mirrored and darkened at random."""
+    """Return a square crop of the photograph, mirrored and darkened at random."""
     height, width = photograph.shape[:2]
     side = int(rng.integers(min(height, width) // 2, min(height, width) + 1))
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
@@ -184,7 +184,7 @@ def _background(rng: np.random.Generator, photograph: Pixels, size: int) -> Pixe
 
 
 def _sides(rng: np.random.Generator, size: int) -> list[float]:
-    """The longer sides of an image's garments: every octave alike, and some large ones beside."""
+    """Return the longer sides of an image's garments: every octave alike, and some large ones beside."""
     count, highest = int(rng.integers(1, MOST + 1)), LARGEST * size
     sides = np.exp(rng.uniform(np.log(SMALLEST), np.log(highest), count))
     return np.where(rng.random(count) < LARGE, rng.uniform(0.8 * highest, highest, count), sides).tolist()
@@ -193,7 +193,7 @@ def _sides(rng: np.random.Generator, size: int) -> list[float]:
 def _place(
     rng: np.random.Generator, canvas: Pixels, placed: list[_Placed], picture: Pixels, label: int, side: float
 ) -> None:
-    """Lays a garment on the canvas where it covers no other one too much, if such a place is found."""
+    """Lay a garment on the canvas where it covers no other one too much, if such a place is found."""
     cut, solid = _cut_out(picture)
     if rng.random() < 0.5:
         cut, solid = cut[:, ::-1], solid[:, ::-1]
@@ -226,13 +226,13 @@ def _place(
 
 
 def _covered(garment: _Placed, above: list[_Placed], new: Mask) -> bool:
-    """Whether too much of the garment is under those above it with the new one on top."""
+    """Return whether too much of the garment is under those above it with the new one on top."""
     hidden = garment.mask & np.logical_or.reduce([other.mask for other in above] + [new])
     return bool(hidden.sum() > COVERED * garment.mask.sum())
 
 
 def _cut_out(picture: Pixels) -> tuple[Pixels, Mask]:
-    """The garment's pixels in their tight box, and which of them are its own; holes inside are."""
+    """Return the garment's pixels in their tight box, and a mask of the garment, holes inside included."""
     from scipy.ndimage import binary_fill_holes
 
     solid: Mask = binary_fill_holes(picture > 20)
@@ -241,6 +241,6 @@ def _cut_out(picture: Pixels) -> tuple[Pixels, Mask]:
 
 
 def _bounds(mask: Mask) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the mask, the last two exclusive."""
+    """Return left, top, right and bottom of the mask, the last two exclusive."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
-    """Images with their boxes, and the names of those that were asked for and could not be read."""
+    """Images with their boxes, and the names of those that could not be read."""
 
     images: list[Tensor]  # (3, H, W) float32 in 0..1
     targets: list[Target]  # of each image: boxes (N, 4), labels (N,), iscrowd (N,) and area (N,)
@@ -143,12 +143,12 @@ class DetectionSplit:
         return len(self.records)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draws the flips of this epoch."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 3 + 1)  # a stream of its own
+        """Draw the flips of this epoch."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) * 3 + 1)  # not the order's stream
         self.flips = torch.rand(len(self), generator=generator) < 0.5
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """The images of `indices`, in order.
+        """Return the images of `indices`, in order.
 
         Raises:
             ValueError: an image has another size than the annotations say; in training, none of 100 in a row can be read.
@@ -179,7 +179,7 @@ class DetectionSplit:
         return Batch(images, targets, tuple(places), tuple(unreadable))
 
     def _first_readable(self, asked: int) -> tuple[Image.Image | None, int, list[str]]:
-        """The image at `asked`, or in training the first after it that can be read; its place; those that could not."""
+        """Return the image at `asked`, or in training the first readable one after it; its place; the unreadable ones."""
         failed: list[str] = []
         first: ValueError | None = None
         for step in range(min(TRIES, len(self)) if self.train else 1):
@@ -195,7 +195,7 @@ class DetectionSplit:
         return None, asked, failed
 
     def result(self, index: int, boxes: Tensor, labels: Tensor, scores: Tensor) -> list[dict[str, Any]]:
-        """Detections (boxes (N, 4), labels (N,), scores (N,)) on image `index` as COCO's result format has them."""
+        """Write detections (boxes (N, 4), labels (N,), scores (N,)) on image `index` in COCO's result format."""
         corners = boxes.double()
         sides = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1)
         return [
@@ -292,5 +292,5 @@ def _check_sizes(annotations: Path, records: list[AnnotatedImage]) -> None:
 
 
 def _scored_areas(areas: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The areas such that torchmetrics sorts them as pycocotools does: 0 is small, and less than 0 is of no range."""
+    """Return the areas such that torchmetrics sorts them as pycocotools does: 0 is small, and less than 0 is of no range."""
     return np.where(areas < 0, np.float32(NO_AREA), np.maximum(areas, np.float32(LEAST_AREA)))

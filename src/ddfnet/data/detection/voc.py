@@ -33,7 +33,7 @@ def voc_splits(
 
     Corners are pixels counted from 1 and belong to their box, as VOC defines them: the left edge of the first pixel is 0
     here. A box whose corners share a row or a column is dropped, and named in a warning. A box marked difficult is neither
-    trained on nor scored, as in VOC's own scores. The classes are the names found in all splits, in alphabetical order.
+    trained on nor scored, as in VOC's scores. The classes are the names found in all splits, in alphabetical order.
 
     Args:
         flip, empty_images, seed: of the training split, see `DetectionSplit`.
@@ -58,7 +58,7 @@ def voc_splits(
 
 
 def _files(root: Path) -> Iterator[tuple[str, list[tuple[Path, list[Path]]]]]:
-    """The parts that there are: of each its XML files, and the folders where the image of each may be."""
+    """Return the parts that there are: of each its XML files, and the folders where the image of each may be."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     homes = [path.parent for pattern in (".", "*", "*/*") for path in root.glob(f"{pattern}/Annotations")]
@@ -96,7 +96,7 @@ def _read(path: Path, folders: list[Path]) -> _Annotation:
 
 
 def _image(path: Path, written: str | None, folders: list[Path]) -> Path:
-    """The image of an XML file: named in it, or of its name."""
+    """Return the image of an XML file: named in it, or of its name."""
     name = Path((written or "").strip()).name
     for folder in folders:
         if name and (folder / name).is_file():

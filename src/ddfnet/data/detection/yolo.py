@@ -32,11 +32,11 @@ def yolo_splits(
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    told = _told(root)
-    classes = _classes(root, told)
+    content = _content(root)
+    classes = _classes(root, content)
     splits = {}
     for part in PARTS:
-        paths = _images(root, told, part)
+        paths = _images(root, content, part)
         if paths is None and part == "test":
             continue
         if not paths:
@@ -51,8 +51,8 @@ def yolo_splits(
     return splits["train"], splits["val"], splits.get("test", splits["val"])
 
 
-def _told(root: Path) -> dict[str, Any]:
-    """What the YAML file of the data set says; nothing where there is none."""
+def _content(root: Path) -> dict[str, Any]:
+    """Return what the YAML file of the data set says; nothing where there is none."""
     import yaml
 
     files = [path for name in ("data", "dataset", "*") for path in sorted(root.glob(f"{name}.y*ml"))]
@@ -67,8 +67,8 @@ def _told(root: Path) -> dict[str, Any]:
     return content
 
 
-def _classes(root: Path, told: dict[str, Any]) -> list[str]:
-    names = told.get("names")
+def _classes(root: Path, content: dict[str, Any]) -> list[str]:
+    names = content.get("names")
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if isinstance(names, list) and names:
@@ -80,13 +80,13 @@ def _classes(root: Path, told: dict[str, Any]) -> list[str]:
     raise FileNotFoundError(f"{root}: expected the names of the classes in data.yaml or classes.txt, found neither")
 
 
-def _images(root: Path, told: dict[str, Any], part: str) -> list[Path] | None:
-    """The images of a part, None where nothing says that there is such a part."""
-    named = next((value for key, value in told.items() if key in SYNONYMS[part] and value), None)
+def _images(root: Path, content: dict[str, Any], part: str) -> list[Path] | None:
+    """Return the images of a part, None where nothing says that there is such a part."""
+    named = next((value for key, value in content.items() if key in SYNONYMS[part] and value), None)
     if named is not None:
         found = []
         for entry in named if isinstance(named, list) else [named]:
-            found += _listed(_place(root, told.get("path"), str(entry)))
+            found += _listed(_place(root, content.get("path"), str(entry)))
         return found
     images = next((path for path in root.iterdir() if path.is_dir() and path.name.lower() == "images"), None)
     folder = part_folder(images, part) if images is not None else part_folder(root, part)
@@ -94,7 +94,7 @@ def _images(root: Path, told: dict[str, Any], part: str) -> list[Path] | None:
 
 
 def _place(root: Path, base: Any, entry: str) -> Path:
-    """A path of the YAML file, which tools write from several folders."""
+    """Return a path of the YAML file, which tools write from several folders."""
     candidates = [Path(str(base or "")) / entry, Path(entry), Path(entry.removeprefix("../"))]
     for candidate in candidates:
         for path in (root / candidate, candidate):
@@ -104,7 +104,7 @@ def _place(root: Path, base: Any, entry: str) -> Path:
 
 
 def _listed(place: Path) -> list[Path]:
-    """The images of a folder, or those that a text file lists."""
+    """Return the images of a folder, or those that a text file lists."""
     if place.is_file():
         lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines()]
         return [place.parent / line for line in lines if line]
@@ -132,7 +132,7 @@ def _record(image: Path, size: tuple[int, int], classes: list[str]) -> Annotated
 
 
 def _label_file(image: Path) -> Path:
-    """In the place of the image with the last folder `images` as `labels`, or beside it."""
+    """Return the image's path with the last folder `images` replaced by `labels`, or a file beside the image."""
     parts = list(image.parts)
     for place in reversed(range(len(parts) - 1)):
         if parts[place].lower() == "images":
@@ -142,7 +142,7 @@ def _label_file(image: Path) -> Path:
 
 
 def _box(line: str, where: str, classes: list[str]) -> tuple[int, NDArray[np.float64]]:
-    """Label, from 1, and left, top, right and bottom in shares of the image."""
+    """Return the label, from 1, and left, top, right and bottom in shares of the image."""
     try:
         number, *values = (float(word) for word in line.split())
     except ValueError:

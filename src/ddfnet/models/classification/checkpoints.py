@@ -29,7 +29,7 @@ _SQUEEZE_RATIOS = (0.2, 0.3, 0.4, 0.5)
 
 
 def read_released(path: Path | str, *, ema: bool = True) -> dict[str, Tensor]:
-    """The weights in a checkpoint of the authors', of timm's training script or of a run of `ddfnet train`.
+    """Return the weights in a checkpoint of the authors', of timm's training script or of a run of `ddfnet train`.
 
     Names are the network's: the prefixes `module.` and `network.` are removed.
 
@@ -84,10 +84,10 @@ def _kind(found: object) -> str:
 
 
 def load_released(path: Path | str, *, combine: Combine = "mul", ema: bool = True) -> nn.Module:
-    """The DDF ResNet of a released checkpoint, with its weights, in eval mode.
+    """Return the DDF ResNet of a released checkpoint, with its weights, in eval mode.
 
     Depth, width, stem, squeeze ratio and the number of classes are read off the weights' shapes. How the filters are
-    combined leaves no trace in them and has to be told.
+    combined leaves no trace in them and has to be given.
 
     Args:
         path, ema: as in `read_released`.
@@ -137,7 +137,7 @@ def load_released(path: Path | str, *, combine: Combine = "mul", ema: bool = Tru
 
 
 def convert_released(path: Path | str, out: Path | str, *, ema: bool = True) -> int:
-    """Writes the weights of a released checkpoint as a .safetensors file, whole or not at all; how many tensors."""
+    """Write the weights of a released checkpoint as .safetensors, whole or not at all; return the number of tensors."""
     from safetensors.torch import save_file
 
     out = Path(out)

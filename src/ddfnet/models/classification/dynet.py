@@ -4,7 +4,7 @@
 
 One predictor a block looks at the block's input and weighs the fixed kernels of all its convolutions. A reconstruction
 where the publication's text is silent: a ReLU between the predictor's two linear layers, shortcuts that are not dynamic.
-The multiply-adds agree with its own figures: ResNets less 67.2% and 71.3%.
+The multiply-adds agree with the paper's figures: ResNets less 67.2% and 71.3%.
 """
 
 import math
@@ -101,7 +101,7 @@ class DyNetBottleneck(timm_resnet.Bottleneck):
 
 
 def _joined(block: Any, x: Tensor, y: Tensor) -> Tensor:
-    """The end of a block of timm's: attention, stochastic depth and the shortcut."""
+    """Return the end of a block of timm's: attention, stochastic depth and the shortcut."""
     y = y if block.se is None else block.se(y)
     y = y if block.drop_path is None else block.drop_path(y)
     return y + (x if block.downsample is None else block.downsample(x))

@@ -41,7 +41,7 @@ SpatialLayer = Literal["conv", "depthwise", "ddf"] | Callable[..., nn.Module]  #
 def spatial_layer(
     conv: nn.Conv2d, layer: SpatialLayer, layer_args: dict[str, Any] | None = None, *, pointwise: bool = False
 ) -> nn.Module:
-    """The layer that stands in for `conv`, a k x k convolution: itself, its depthwise twin, a DDF layer or another.
+    """Return the layer that stands in for `conv`, a k x k convolution: itself, its depthwise twin, a DDF layer or another.
 
     Args:
         conv: the convolution, whose stride and dilation are kept.
@@ -134,7 +134,7 @@ _RESNET_D = {"stem_width": 32, "stem_type": "deep", "avg_down": True}
 
 
 def _imagenet_variants() -> Iterator[tuple[str, int, dict[str, Any], dict[str, Any], str]]:
-    """Name, depth, options of the DDF layers, options of timm's ResNet, and what it is."""
+    """Yield name, depth, options of the DDF layers, options of timm's ResNet, and a description."""
     for combine, source in (("mul", "Tables 4 and 5"), ("add", "the released code's sum of the filters")):
         for depth in _DEPTHS:
             basic = depth < 50
@@ -159,21 +159,21 @@ def _imagenet_variants() -> Iterator[tuple[str, int, dict[str, Any], dict[str, A
 
 
 def build_network(kind: type[nn.Module], name: str, pretrained: bool, **options: Any) -> nn.Module:
-    """timm's `build_model_with_cfg`; the network takes the checkpoints of its runs too, as `checkpoint_path` for one."""
+    """Call timm's `build_model_with_cfg`; as `checkpoint_path`, the network takes the checkpoints of runs too."""
     model: nn.Module = build_model_with_cfg(kind, name, pretrained, **options)
     model.register_load_state_dict_pre_hook(_without_run_prefix)
     return model
 
 
 def _without_run_prefix(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Renames what a run calls `network.fc.weight` to `fc.weight`, in place."""
+    """Rename what a run calls `network.fc.weight` to `fc.weight`, in place."""
     run_prefix = prefix + RUN_PREFIX
     for name in [name for name in state if name.startswith(run_prefix)]:
         state[prefix + name.removeprefix(run_prefix)] = state.pop(name)
 
 
 def imagenet_cfg(first_conv: str) -> dict[str, Any]:
-    """What timm keeps of a network for ImageNet, without weights."""
+    """Return what timm keeps of a network for ImageNet, without weights."""
     return {
         "url": "",
         "num_classes": 1000,
@@ -189,7 +189,7 @@ def imagenet_cfg(first_conv: str) -> dict[str, Any]:
 
 
 def mini_cfg() -> dict[str, Any]:
-    """Likewise of a small one for small images."""
+    """Return the configuration of a small network for small images."""
     return {
         "url": "",
         "num_classes": 10,
@@ -213,7 +213,7 @@ default_cfgs = generate_default_cfgs(_CFGS)
 def _imagenet(
     name: str, depth: int, layer_args: dict[str, Any], options: dict[str, Any], what: str
 ) -> Callable[..., nn.Module]:
-    """The function that builds a variant, as `timm.register_model` wants it."""
+    """Return the function that builds a variant, as `timm.register_model` wants it."""
     block, layers = _DEPTHS[depth]
 
     def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -239,7 +239,7 @@ def build_mini(
     network: type[SmallImageResNet] = SmallImageResNet,
     **kwargs: Any,
 ) -> nn.Module:
-    """Three stages of two bottlenecks with `layer`, under the name that timm has it by; inner widths are `channels`."""
+    """Create three stages of two bottlenecks with `layer`, by timm's name; inner widths are `channels`."""
     options: dict[str, Any] = {"num_classes": 10, "channels": (16, 32, 64), **kwargs}
     block_args = {"layer": layer, **options.pop("block_args", {})}
     return build_network(
@@ -256,17 +256,17 @@ def build_mini(
 
 @register_model
 def ddf_resnet_mini(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Three stages of two DDF bottlenecks, inner widths 16, 32, 64, for small images."""
+    """Create three stages of two DDF bottlenecks, inner widths 16, 32, 64, for small images."""
     return build_mini("ddf_resnet_mini", "ddf", pretrained, **kwargs)
 
 
 @register_model
 def resnet_mini(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """`ddf_resnet_mini` with dense 3x3 convolutions."""
+    """Create `ddf_resnet_mini` with dense 3x3 convolutions."""
     return build_mini("resnet_mini", "conv", pretrained, **kwargs)
 
 
 @register_model
 def dwresnet_mini(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """`ddf_resnet_mini` with depthwise 3x3 convolutions."""
+    """Create `ddf_resnet_mini` with depthwise 3x3 convolutions."""
     return build_mini("dwresnet_mini", "depthwise", pretrained, **kwargs)

@@ -6,7 +6,7 @@
     odconv_resnet50              ODConv (Li et al., ICLR 2022) in the 3x3 layers alone, not in the 1x1; in no table
     *_resnet_mini                `ddf_resnet_mini` with each of them, the dense dynamic filter, PAC or an attention
 
-DyNet's own ResNets are in `dynet.py` beside this file. timm has Table 5's others: seresnet50 and legacy_seresnet101,
+DyNet's ResNets are in `dynet.py` beside this file. timm has Table 5's others: seresnet50 and legacy_seresnet101,
 resnext50_32x4d and resnext101_32x4d, res2net50_14w_8s and res2net101_26w_4s.
 """
 
@@ -67,7 +67,7 @@ class SmallAttentionAugmentedResNet(SmallImageResNet):
 
 
 def _take_layer_args(kwargs: dict[str, Any]) -> dict[str, Any] | None:
-    """The options of the layers out of `block_args`, whose layer stays a convolution; None if they ask for another layer."""
+    """Return the layers' options out of `block_args`, whose layer stays a convolution; None if they ask for another one."""
     block_args = dict(kwargs.get("block_args") or {})
     if block_args.get("layer", AttentionAugmentedConv) is not AttentionAugmentedConv:
         return None
@@ -84,7 +84,7 @@ def _add_attention(
     img_size: int,
     layer_args: dict[str, Any] | None,
 ) -> None:
-    """Lets stages attend to maps of at most 1 / `least` of the image's side."""
+    """Let stages attend to maps of at most 1 / `least` of the image's side."""
     if layer_args is None:
         return
     for stage in stages:
@@ -95,7 +95,7 @@ def _add_attention(
             block.conv2 = spatial_layer(block.conv2, AttentionAugmentedConv, options)
             for module in block.conv2.modules():
                 if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # as timm draws its own
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # as timm does
 
 
 class BamResNet(timm_resnet.ResNet):
@@ -130,7 +130,7 @@ _LAYERS: dict[str, tuple[Callable[..., nn.Module], str]] = {  # by the name's be
     "involution": (Involution, "involution layers"),
     "odconv": (ODConv, "ODConv layers of four kernels"),
     "dyfilter": (DynamicFilter, "dense dynamic filters (Table 1)"),
-    "pac": (SelfGuidedPac, "pixel-adaptive convolutions guided by their own input"),
+    "pac": (SelfGuidedPac, "pixel-adaptive convolutions guided by their input"),
 }
 _SOURCES = {  # of the networks for ImageNet
     "condconv": "Table 4",
@@ -165,7 +165,7 @@ def _mini(name: str, what: str, *, network: type[SmallImageResNet] = SmallImageR
 
 
 def _merged(block_args: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """`asked` over `block_args`, and so with the options of the layer, if it is the same."""
+    """Merge `asked` into `block_args`, and into the options of the layer if it is the same."""
     merged = {**block_args, **asked}
     if "layer_args" in block_args and "layer" not in asked:
         merged["layer_args"] = {**block_args["layer_args"], **asked.get("layer_args", {})}

@@ -19,7 +19,6 @@ next coarser one, by the same kind of convex combination; a ratio of 1 and spars
 """
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ddfnet
-from ddfnet.atomic import whole_or_absent
+from ddfnet.models.depth.stored import read_network, write_network
 from ddfnet.package_data import package_folder
 
 WEIGHTS = package_folder("models/weights") / "convex_up_net.safetensors"
@@ -55,7 +54,7 @@ class Statistics(NamedTuple):
 
 
 class ConvexUpNet(nn.Module):
-    """Upsamples depth under a photograph by 1, 2, 4, 8, 16 or 32, or fills its holes; see the module.
+    """Upsample depth under a photograph by 1, 2, 4, 8, 16 or 32, or fill its holes; the module describes how.
 
     An output is a * depth + b where the depth is (a > 0): the network sees differences of samples in parts of the map's
     range. It is differentiable in `depth`, `rgb` and its parameters, and works under autocast, where only convolutions run
@@ -118,7 +117,7 @@ class ConvexUpNet(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """He et al.'s initialisation; heads begin at zero, so the output begins near bilinear interpolation."""
+        """Apply He et al.'s initialisation; heads begin at zero, so the output begins near bilinear interpolation."""
         for module in [*self.encoder.modules(), *self.decoder.modules()]:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -164,7 +163,7 @@ class ConvexUpNet(nn.Module):
         return -(-pixels // self.stride) * self.stride
 
     def statistics(self, depth: Tensor, rgb: Tensor | None = None) -> Statistics:
-        """Centre and scale of each whole map (B, 1, h, w), NaN where unknown; `rgb` is not looked at.
+        """Return centre and scale of each whole map (B, 1, h, w), NaN where unknown; `rgb` is ignored.
 
         Raises:
             ValueError: a map without a known value.
@@ -196,7 +195,7 @@ class ConvexUpNet(nn.Module):
         statistics: Statistics | None = None,
         spread: bool = False,
     ) -> Tensor:
-        """Upsamples `depth` to the photograph's resolution.
+        """Upsample `depth` to the photograph's resolution.
 
         Args:
             depth: (B, 1, h, w), in any unit; NaN where unknown.
@@ -231,7 +230,7 @@ class ConvexUpNet(nn.Module):
         return torch.cat([output[:, :1] * scale + centre, output[:, 1:]], 1)
 
     def _upsample(self, depth: Tensor, rgb: Tensor, factor: int, samples: Samples) -> Tensor:
-        """In parts of the map's range, at sizes that are multiples of `stride`."""
+        """Upsample in parts of the map's range, at sizes that are multiples of `stride`."""
         skips = []
         features = F.pixel_unshuffle(rgb * 4 - 2, 2).contiguous(memory_format=torch.channels_last)
         for encoder in self.encoder:
@@ -267,7 +266,7 @@ class ConvexUpNet(nn.Module):
     def _filled(
         self, level: int, decoded: Tensor, coarse: Tensor, finer: tuple[Tensor, Tensor], samples: Samples
     ) -> Tensor:
-        """The next finer level's values, its unknown ones from the coarser level."""
+        """Return the next finer level's values, its unknown ones from the coarser level."""
         values, known = finer
         if known.all():
             return values
@@ -276,7 +275,7 @@ class ConvexUpNet(nn.Module):
         return torch.where(known, values, _convex(coarse, logits))
 
     def _combined(self, values: Tensor, decoded: Tensor, factor: int, samples: Samples) -> Tensor:
-        """The output (B, 1, H, W): means of 3x3 samples, by weights for every pixel."""
+        """Return the output (B, 1, H, W): means of 3x3 samples, by weights for every pixel."""
         cells = factor // 2
         start = F.pixel_unshuffle(_log_bilinear(factor, samples).view(9, factor, factor), 2).to(values)
         start = start.unflatten(0, (9, 4)).permute(2, 3, 1, 0)[:, None]  # (cells, 1, cells, 4, 9)
@@ -285,7 +284,7 @@ class ConvexUpNet(nn.Module):
         return _convex(values, logits.add_(start))
 
     def _bilateral(self, decoded: Tensor, values: Tensor, cells: int, samples: Samples) -> Tensor:
-        """Minus the squared distance of each pixel's embedding to its nine samples', but for a term that all nine share."""
+        """Return minus the squared distance of each pixel's embedding to its nine samples', up to a common term."""
         embedded = self.embed(decoded).to(values.dtype)
         if samples == "point":
             first = (cells * 2 - 1) // 2 // 2
@@ -301,7 +300,7 @@ DEPTH_FEATURES = 14
 
 
 def pretrained() -> ConvexUpNet:
-    """The `ConvexUpNet` whose weights ship with the package, in eval mode, in float32.
+    """Return the `ConvexUpNet` whose weights ship with the package, in eval mode, in float32.
 
     Raises:
         FileNotFoundError: the package was installed without them.
@@ -311,36 +310,17 @@ def pretrained() -> ConvexUpNet:
 
 
 def load(path: Path | str) -> ConvexUpNet:
-    """The `ConvexUpNet` of a file of `save`, in eval mode, in float32.
+    """Return the `ConvexUpNet` of a file of `save`, in eval mode, in float32.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged or not one of `save`.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            options = (file.metadata() or {}).get("options")
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - no dict
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged, or not a .safetensors file ({error})") from None
-    if options is None:
-        raise ValueError(f"{path}: expected metadata with the network's options, as `save` writes, got none")
-    try:
-        network = ConvexUpNet(**json.loads(options))
-        network.load_state_dict(state)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: expected the weights of a ConvexUpNet ({reason})") from None
-    return network.eval()
+    return read_network(path, ConvexUpNet).float()
 
 
 def save(network: ConvexUpNet, path: Path | str, *, dtype: torch.dtype = torch.float16, **card: Any) -> None:
-    """Writes the weights as .safetensors, whole or not at all, with the constructor's options as metadata.
+    """Write the weights as .safetensors, whole or not at all, with the constructor's options as metadata.
 
     Args:
         network: of any device.
@@ -352,21 +332,12 @@ def save(network: ConvexUpNet, path: Path | str, *, dtype: torch.dtype = torch.f
         ValueError: a name that does not end in .safetensors, or a card with "options" in it.
         TypeError: a value of the card that is not JSON.
     """
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path: expected a name that ends in .safetensors, got {path}")
-    if "options" in card:
-        raise ValueError("card: expected names other than 'options', which are the network's")
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
-    state = {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in network.state_dict().items()}
-    with whole_or_absent(path) as partial:
-        save_file(state, partial, {"format": "pt", "options": json.dumps(network.options), **texts})
+    state = {name: tensor.to(dtype) for name, tensor in network.state_dict().items()}
+    write_network(network, path, state, card)
 
 
 def _factor(depth: Tensor, rgb: Tensor, most: int) -> int:
-    """The least power of two that takes the depth's size to the photograph's."""
+    """Return the least power of two that takes the depth's size to the photograph's."""
     for name, tensor, channels in (("depth", depth, 1), ("rgb", rgb, 3)):
         if not tensor.is_floating_point():
             raise TypeError(f"{name}: expected a floating dtype, got {tensor.dtype}")
@@ -386,13 +357,13 @@ def _factor(depth: Tensor, rgb: Tensor, most: int) -> int:
 
 
 def _padded(x: Tensor, multiple: int) -> Tensor:
-    """With its last row and column repeated up to a multiple."""
+    """Repeat the last row and column up to a multiple."""
     down, right = (-length % multiple for length in x.shape[2:])
     return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 
 
 def _pyramid(depth: Tensor, levels: int) -> list[tuple[Tensor, Tensor]]:
-    """The depth, 0 where unknown, and what is known, at 1, 1/2, ... of its resolution: means of the known of 2x2."""
+    """Return the depth, 0 where unknown, and what is known, at 1, 1/2, ... of its resolution: means of the known of 2x2."""
     known = ~depth.isnan()
     pyramid = [(depth.where(known, 0), known)]
     for _ in range(levels):
@@ -403,7 +374,7 @@ def _pyramid(depth: Tensor, levels: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def _fill_coarsest(values: Tensor, known: Tensor) -> Tensor:
-    """Unknown values from the known of the 5x5 around them; where there are none, 0, which is the centre of the range."""
+    """Fill unknown values from the known of the 5x5 around them; with 0, the centre of the range, if there are none."""
     if known.all():
         return values
     weight = F.avg_pool2d(known.to(values.dtype), 5, 1, 2)
@@ -412,14 +383,14 @@ def _fill_coarsest(values: Tensor, known: Tensor) -> Tensor:
 
 
 def _neighbours(x: Tensor) -> list[Tensor]:
-    """The nine neighbours of every pixel, row by row; beyond the border, the border's."""
+    """Return the nine neighbours of every pixel, row by row; beyond the border, the border's."""
     height, width = x.shape[2:]
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     return [padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]
 
 
 def _compressed(x: Tensor) -> Tensor:
-    """Slopes and edges on one scale, between -1.2 and 1.2."""
+    """Bring slopes and edges to one scale, between -1.2 and 1.2."""
     return 1.2 * x / (0.15 + x.abs())
 
 
@@ -428,14 +399,14 @@ def _constants(like: Tensor, *planes: float | Tensor) -> list[Tensor]:
 
 
 def _beside(values: Tensor, known: Tensor, samples: Samples, coarser: int) -> Tensor:
-    """What a decoder is told of samples at its resolution or coarser ones, (B, 14, h, w)."""
+    """Return a decoder's input about samples at its resolution or coarser ones, (B, 14, h, w)."""
     differences = _compressed(torch.cat(_neighbours(values), 1) - values)
     planes = _constants(values, known.to(values.dtype), float(samples == "average"), math.log2(coarser) / 4, 0.0, 0.0)
     return torch.cat([differences, *planes], 1)
 
 
 def _between(values: Tensor, samples: Samples, factor: int, pixel: int) -> Tensor:
-    """What a decoder is told of the samples around its pixels, which lie between them; (B, 14, h, w).
+    """Return a decoder's input about the samples around its pixels, which lie between them; (B, 14, h, w).
 
     Args:
         pixel: side of the decoder's pixels, in pixels of the photograph.
@@ -456,37 +427,37 @@ def _between(values: Tensor, samples: Samples, factor: int, pixel: int) -> Tenso
 
 
 def _offsets(factor: int, pixel: int, samples: Samples) -> Tensor:
-    """Where the pixels of one cell lie beside its sample, in parts of the samples' distance; (factor / pixel,)."""
+    """Return where the pixels of one cell lie beside its sample, in parts of the samples' distance; (factor / pixel,)."""
     position = torch.arange(factor // pixel) * pixel + (pixel - 1) / 2
     sample = (factor - 1) // 2 if samples == "point" else (factor - 1) / 2
     return (position - sample) / factor
 
 
 def _taps(offsets: Tensor) -> Tensor:
-    """Linear interpolation's weights of the sample before, at and after, (3, N)."""
+    """Return linear interpolation's weights of the sample before, at and after, (3, N)."""
     return torch.stack([(-offsets).clamp_min(0), 1 - offsets.abs(), offsets.clamp_min(0)])
 
 
 def _outer(taps: Tensor) -> Tensor:
-    """(3, N) -> (9, N, N)."""
+    """Multiply (3, N) weights of rows and columns to (9, N, N)."""
     return (taps[:, None, :, None] * taps[None, :, None, :]).flatten(0, 1)
 
 
 def _log_bilinear(factor: int, samples: Samples) -> Tensor:
-    """Logits of bilinear interpolation for a cell's pixels, (9, f*f); a pixel on a point sample has that one alone."""
+    """Return logits of bilinear interpolation for a cell's pixels, (9, f*f); a pixel on a point sample has it alone."""
     weights = _outer(_taps(_offsets(factor, 1, samples)))
     return (weights + FLOOR * (weights[4:5] < 1)).log().flatten(1)
 
 
 def _cells(x: Tensor, cells: int) -> Tensor:
-    """(B, N*9, cells*h, cells*w) -> (B, h, cells, w, cells, N, 9), without a copy where x is channels last."""
+    """Split (B, N*9, cells*h, cells*w) into (B, h, cells, w, cells, N, 9), without a copy if x is channels last."""
     x = x.permute(0, 2, 3, 1).unflatten(3, (-1, 9))
     rows, columns = (length // cells for length in x.shape[1:3])
     return x.unflatten(2, (columns, cells)).unflatten(1, (rows, cells))
 
 
 def _convex(values: Tensor, logits: Tensor) -> Tensor:
-    """Means of 3x3 samples by a softmax.
+    """Average 3x3 samples with weights from a softmax.
 
     Args:
         values: (B, 1, h, w).
@@ -508,13 +479,13 @@ def _convex(values: Tensor, logits: Tensor) -> Tensor:
 
 
 def _with_spread(means: Tensor) -> Tensor:
-    """Means (B, 1, H, W) as they are; of means and means of squares (B, 2, H, W), the second as standard deviations."""
+    """Return means (B, 1, H, W) as they are; of means and means of squares (B, 2, H, W), means and deviations."""
     first, squares = means[:, :1], means[:, 1:]
     return torch.cat([first, (squares - first.square()).clamp_min(0).sqrt()], 1) if squares.shape[1] else means
 
 
 def _adjusted(output: Tensor, values: Tensor, known: Tensor, factor: int) -> Tensor:
-    """The output with the known averages it was made from: what they miss is added, first smoothly, then by whole cells."""
+    """Correct the output to the averages it was made from: add what they miss, first smoothly, then by whole cells."""
     least, greatest = (_around(sign * values.where(known, sign * torch.inf), factor) * sign for sign in (1, -1))
     for mode in ("bilinear", "nearest"):
         missed = torch.where(known, values - F.avg_pool2d(output, factor), 0)
@@ -525,12 +496,12 @@ def _adjusted(output: Tensor, values: Tensor, known: Tensor, factor: int) -> Ten
 
 
 def _around(values: Tensor, factor: int) -> Tensor:
-    """The least of the 3x3 values around each (B, 1, h, w), at the pixels (B, 1, f*h, f*w)."""
+    """Return the least of the 3x3 values around each (B, 1, h, w), at the pixels (B, 1, f*h, f*w)."""
     return F.interpolate(-F.max_pool2d(-values, 3, 1, 1), scale_factor=float(factor), mode="nearest")
 
 
 def _correlated(pixels: Tensor, keys: Tensor, scale: int) -> Tensor:
-    """Products of each pixel (B, C, s*h, s*w) with the 3x3 keys (B, C, h, w) around it, sums over C; (B, 9, s*h, s*w).
+    """Multiply each pixel (B, C, s*h, s*w) with the 3x3 keys (B, C, h, w) around it and sum over C; (B, 9, s*h, s*w).
 
     `ddf_up` of the keys is linear in its spatial filter; the gradient of that filter, where the output's is `pixels`, are
     these products. So DDF's backward operation computes them, ten times faster than nine products of maps.
@@ -542,7 +513,7 @@ def _correlated(pixels: Tensor, keys: Tensor, scale: int) -> Tensor:
 
 
 def _convolutions(channels: int, out_channels: int, count: int, *, stride: int = 1) -> nn.Sequential:
-    """3x3 convolutions, each with a ReLU; the first has the stride."""
+    """Return 3x3 convolutions, each with a ReLU; the first has the stride."""
     layers: list[nn.Module] = []
     for number in range(count):
         first = number == 0

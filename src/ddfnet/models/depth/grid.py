@@ -38,33 +38,33 @@ class Axis(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether network pixels are image pixels."""
+        """True if network pixels are image pixels."""
         covered = self.low * self.factor
         rounded = self.samples == "point" and self.low == -(-self.length // self.factor)
         return self.regular and (covered == self.length or rounded)
 
     @property
     def first(self) -> float:
-        """Where depth pixel 0 lies among the network's pixels."""
+        """The position of depth pixel 0 among the network's pixels."""
         middle = (self.factor - 1) / 2
         return middle // 1 if self.samples == "point" else middle
 
     def image_positions(self, start: int, stop: int) -> Tensor:
-        """Where network pixels start to stop lie: indices of image pixels, with fractions, within the image; float64."""
+        """Return where network pixels start to stop lie: fractional indices of image pixels, within the image; float64."""
         pixels = torch.arange(start, stop, dtype=torch.float64)
         if not self.exact:
             pixels = (pixels - self.first + self.factor / 2) * self.length / (self.low * self.factor) - 0.5
         return pixels.clamp(0, self.length - 1)
 
     def network_positions(self, start: int, stop: int) -> Tensor:
-        """Where image pixels start to stop lie among the network's."""
+        """Return where image pixels start to stop lie among the network's."""
         pixels = torch.arange(start, stop, dtype=torch.float64)
         if not self.exact:
             pixels = (pixels + 0.5) * self.low * self.factor / self.length + self.first - self.factor / 2
         return pixels.clamp(0, self.low * self.factor - 1)
 
     def depth_positions(self, start: int, stop: int) -> Tensor:
-        """Where image pixels start to stop lie among the depth map's."""
+        """Return where image pixels start to stop lie among the depth map's."""
         return ((self.network_positions(start, stop) - self.first) / self.factor).clamp(0, self.low - 1)
 
     def parts(self, window: int, reach: int, step: int) -> list[Part]:
@@ -87,7 +87,7 @@ class Axis(NamedTuple):
 
 
 def interpolate(x: Tensor, rows: Tensor, columns: Tensor, *, cubic: bool = False) -> Tensor:
-    """(..., H, W) at all pairs of fractional `rows` (P,) and `columns` (Q,), float64 indices -> (..., P, Q).
+    """Interpolate (..., H, W) at all pairs of fractional `rows` (P,) and `columns` (Q,), float64 indices -> (..., P, Q).
 
     Linearly, or by the cubic kernel of Keys (1981) with a = -1/2. Outside its border a map goes on as it is there.
     """

@@ -1,14 +1,13 @@
 """`DDFUpNet`: depth upsampled under an RGB image by guided DDF-Up (Fig. 6b, Table 7), and PAC-Net, its rival.
 
 Both have one structure, with the widths of PAC-Net (Su et al., "Pixel-Adaptive Convolutional Neural Networks", CVPR 2019);
-DDF-Up-Net's own were not published. All convolutions are 5x5, with ReLU between and no normalisation:
+DDF-Up-Net's were not published. All convolutions are 5x5, with ReLU between and no normalisation:
 
     depth (B, 1, h, w)   --> 1-32-32-32 -----------------> log2(f) guided 2x stages of 32 channels --> 32-32-1
     rgb (B, 3, f*h, f*w) --> 3-32-32-16*log2(f) --> 16 channels guide each stage, resized to where they are used
 """
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddfnet.atomic import whole_or_absent
+from ddfnet.models.depth.stored import read_network, write_network
 from ddfnet.nn.layer import check_dtype
 from ddfnet.nn.rivals.pac import PacConvTranspose2d
 from ddfnet.nn.upsamplers.contract import resize
@@ -71,7 +70,7 @@ class JointUpsampler(nn.Module):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Return the constructor's arguments, from which the same network can be built."""
+        """The constructor's arguments, from which the same network can be built."""
         return {"scale_factor": self.scale_factor, "residual": self.residual, "samples": self.samples}
 
     def forward(self, depth: Tensor, rgb: Tensor) -> Tensor:
@@ -88,7 +87,7 @@ class JointUpsampler(nn.Module):
         return y[:, :, :height, :width]
 
     def resize(self, guide: Tensor, size: Sequence[int]) -> Tensor:
-        """A stage's guide, brought from the resolution of rgb to that of the stage's output."""
+        """Return a stage's guide, brought from the resolution of rgb to that of the stage's output."""
         return resize(guide, size)
 
     def _check(self, depth: Tensor, rgb: Tensor) -> None:
@@ -114,7 +113,7 @@ class JointUpsampler(nn.Module):
 class DDFUpNet(JointUpsampler):
     """DDF-Up-Net (Fig. 6b, Table 7): depth upsampled 2, 4, 8, ... times by DDF-Up modules in series, guided by an RGB image.
 
-    Each stage's spatial filters come from its guide at the resolution of its own output (`guide_scale=2` of `DDFUp`): every
+    Each stage's spatial filters come from its guide at the resolution of its output (`guide_scale=2` of `DDFUp`): every
     output pixel has a filter made from what the image shows there, as in PAC-Net. At the resolution of its input
     (`guide_scale=1`, the released form) the last stage would choose the filters of four pixels by one mean of the image
     over them, and edges could not be placed to the pixel. Channel filters come from the depth features.
@@ -200,38 +199,17 @@ class PacJointUpsample(JointUpsampler):
 
 
 def load(path: Path | str) -> DDFUpNet:
-    """The `DDFUpNet` of a file of `save`, in eval mode.
+    """Return the `DDFUpNet` of a file of `save`, in eval mode.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged or not one of `save`.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            options = (file.metadata() or {}).get("options")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged, or not a .safetensors file ({error})") from None
-    if options is None:
-        raise ValueError(f"{path}: expected metadata with the network's options, as `save` writes, got none")
-    try:
-        network = DDFUpNet(**json.loads(options))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected the options of a DDFUpNet, got {options} ({error})") from None
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not the weights of a DDFUpNet: {' '.join(str(error).split())[:300]}") from None
-    return network.eval()
+    return read_network(path, DDFUpNet)
 
 
 def save(network: DDFUpNet, path: Path | str, **card: Any) -> None:
-    """Writes the weights as .safetensors, whole or not at all, with the constructor's options as metadata.
+    """Write the weights as .safetensors, whole or not at all, with the constructor's options as metadata.
 
     Args:
         network: of any device.
@@ -242,21 +220,11 @@ def save(network: DDFUpNet, path: Path | str, **card: Any) -> None:
         ValueError: a name that does not end in .safetensors, or a card with "options" in it.
         TypeError: a value of the card that is not JSON.
     """
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path: expected a name that ends in .safetensors, got {path}")
-    if "options" in card:
-        raise ValueError("card: expected names other than 'options', which are the network's own")
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in card.items()}
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with whole_or_absent(path) as partial:
-        save_file(state, partial, {"format": "pt", "options": json.dumps(network.options), **texts})
+    write_network(network, path, network.state_dict(), card)
 
 
 def _bilinear(depth: Tensor, factor: int, samples: Samples) -> Tensor:
-    """(B, 1, h, w) -> (B, 1, f*h, f*w), between the samples where they lie, and constant beyond the outermost."""
+    """Interpolate (B, 1, h, w) -> (B, 1, f*h, f*w) between the samples where they lie; constant beyond the outermost."""
     if samples == "middle":
         return F.interpolate(depth, scale_factor=float(factor), mode="bilinear", align_corners=False)
     # With corners on corners, samples come to lie f pixels apart from pixel 0 on, of which the first is one of the border.
@@ -267,7 +235,7 @@ def _bilinear(depth: Tensor, factor: int, samples: Samples) -> Tensor:
 
 
 def _convolutions(*widths: int) -> nn.Sequential:
-    """5x5 convolutions from each width to the next, with ReLU between."""
+    """Return 5x5 convolutions from each width to the next, with ReLU between."""
     layers: list[nn.Module] = []
     for channels, out_channels in itertools.pairwise(widths):
         layers += [nn.ReLU(), nn.Conv2d(channels, out_channels, 5, padding=2)]

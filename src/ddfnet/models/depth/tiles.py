@@ -20,7 +20,7 @@ HALO = 256  # pixels of overlap: what lies farther than 192 changed nothing on p
 
 
 class DepthNetwork(Protocol):
-    """What a network offers to be run in windows.
+    """The contract of a network that runs in windows.
 
     Attributes:
         stride: windows begin at its multiples, in pixels of the image.
@@ -34,10 +34,10 @@ class DepthNetwork(Protocol):
     def reach(self) -> int: ...
 
     def statistics(self, depth: Tensor) -> Any:
-        """What the network takes from the whole map (1, 1, h, w)."""
+        """Return what the network takes from the whole map (1, 1, h, w)."""
 
     def __call__(self, depth: Tensor, rgb: Tensor, *, samples: Samples, statistics: Any, spread: bool) -> Tensor:
-        """(1, 1, h, w), NaN where unknown, and (1, 3, H, W), 0 to 1 -> (1, 1, H, W), or (1, 2, H, W) with the spread."""
+        """Upsample (1, 1, h, w), NaN where unknown, by (1, 3, H, W), 0 to 1, to (1, 1, H, W), with spread (1, 2, H, W)."""
 
 
 class Grid(NamedTuple):
@@ -50,7 +50,7 @@ class Grid(NamedTuple):
     def of(
         cls, low: Sequence[int], size: Sequence[int], factor: int, samples: Samples, *, regular: bool = True
     ) -> "Grid":
-        """For heights and widths of a depth map and of an image."""
+        """Return the geometry for the heights and widths of a depth map and of an image."""
         sides = zip(low, size, strict=True)
         return cls(*(Axis(short, length, factor, samples, regular) for short, length in sides))
 

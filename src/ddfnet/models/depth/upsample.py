@@ -130,7 +130,7 @@ def bicubic_depth(depth: Tensor, size: Sequence[int], *, samples: Samples = "ave
 
 
 def check_sizes(low: Sequence[int], size: Sequence[int]) -> None:
-    """ValueError unless one ratio from 1 up, rounded, takes a depth map's height and width to an image's."""
+    """Raise ValueError unless one ratio from 1 up, rounded, takes a depth map's height and width to an image's."""
     (h, w), (height, width) = low, size
     ratios = f"{h}x{w} and {height}x{width}, ratios of {height / h:.4g} and {width / w:.4g}"
     if height < h or width < w:
@@ -160,12 +160,12 @@ class _Step(NamedTuple):
 
 @functools.cache
 def _shipped(device: torch.device) -> nn.Module:
-    """The network that ships, on a device; read once."""
+    """Return the network that ships, on a device; read once."""
     return pretrained().to(device).to(memory_format=torch.channels_last)
 
 
 def _network(network: Any, device: torch.device | str) -> tuple[DepthNetwork, torch.device]:
-    """A network that fulfils the contract, and its device."""
+    """Return a network that fulfils the contract, and its device."""
     if network is None:
         chosen: Any = _shipped(torch.empty(0, device=device).device)
         return chosen, torch.empty(0, device=device).device
@@ -179,7 +179,7 @@ def _network(network: Any, device: torch.device | str) -> tuple[DepthNetwork, to
 
 
 def _steps(low: Sequence[int], image: Tensor, samples: Samples, most: int, *, regular: bool = True) -> list[_Step]:
-    """What takes a depth map of size `low` to that of an image (3, H, W), by factors up to `most`."""
+    """Return what takes a depth map of size `low` to that of an image (3, H, W), by factors up to `most`."""
     size = image.shape[1:]
     factor = _factor(low, size, most)
     if factor is not None:
@@ -194,7 +194,7 @@ def _steps(low: Sequence[int], image: Tensor, samples: Samples, most: int, *, re
 def _upsample(
     low: Tensor, steps: Sequence[_Step], run: _Run, dtype: torch.dtype, tell: Callable[[], None] | None
 ) -> Tensor:
-    """(h, w) float64, NaN where unknown -> (1, H, W) of the dtype, in the same unit, or (2, H, W) with the confidence."""
+    """Upsample (h, w) float64, NaN where unknown, to (1, H, W) of the dtype in the same unit; with confidence (2, H, W)."""
     low = _without_strays(low, *_centre_and_scale(low[~low.isnan()]))
     known = low[~low.isnan()]
     centre, scale = _centre_and_scale(known)
@@ -219,7 +219,7 @@ def _upsample(
 
 
 def _centre_and_scale(known: Tensor) -> tuple[float, float]:
-    """What brings known depths to numbers around 0 and 1 that float32 holds well; the scale is a power of two."""
+    """Return what brings known depths to numbers around 0 and 1 that float32 holds well; the scale is a power of two."""
     some = known[:: -(-len(known) // SAMPLED)]
     centre = float(some.median())
     width = float((some - centre).abs().median()) or float(known.max()) - float(known.min()) or 1.0
@@ -227,7 +227,7 @@ def _centre_and_scale(known: Tensor) -> tuple[float, float]:
 
 
 def _without_strays(low: Tensor, centre: float, scale: float) -> Tensor:
-    """Without values so far off that float32 does not hold both them and the others; with a warning."""
+    """Remove, with a warning, values so far off that float32 does not hold both them and the others."""
     stray = (low - centre).abs() > scale * STRAY
     if not stray.any():
         return low
@@ -260,7 +260,7 @@ def _put_back(low: Tensor, result: Tensor, grid: Grid) -> None:
 
 
 def _prepared(values: Tensor, marks: Sequence[float], zero_is_known: bool) -> Tensor:
-    """A map as float64 on the CPU, NaN where it is unknown."""
+    """Return a map as float64 on the CPU, NaN where it is unknown."""
     sixteen_bits = values.dtype == torch.uint16
     low = values.detach().cpu()
     low = low if low.is_floating_point() else low.double()
@@ -282,7 +282,7 @@ def _prepared(values: Tensor, marks: Sequence[float], zero_is_known: bool) -> Te
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None] | None:
-    """A function that tells `progress` of one more window."""
+    """Return a function that reports one more window to `progress`."""
     if progress is None:
         return None
     done = itertools.count(1)
@@ -290,19 +290,19 @@ def _counter(progress: Progress | None, total: int) -> Callable[[], None] | None
 
 
 def _factor(low: Sequence[int], size: Sequence[int], most: int) -> int | None:
-    """The least factor that takes a depth map of size `low` to `size`, None above the largest."""
+    """Return the least factor that takes a depth map of size `low` to `size`, None above the largest."""
     return next((factor for factor in FACTORS if factor <= most and _fits(low, size, factor)), None)
 
 
 def _fits(low: Sequence[int], size: Sequence[int], factor: int) -> bool:
-    """Whether sides times the factor reach the image's, where they may have been rounded down."""
+    """Return whether sides times the factor reach the image's, where they may have been rounded down."""
     if factor == 1:
         return tuple(low) == tuple(size)
     return all((short + 1) * factor > length for short, length in zip(low, size, strict=True))
 
 
 def _upright(values: Any) -> Any:
-    """A PIL image as RGB, turned as its EXIF orientation says; anything else as it is."""
+    """Return a PIL image as RGB, turned as its EXIF orientation says; anything else as it is."""
     if not hasattr(values, "getexif"):
         return values
     from PIL import ImageOps
@@ -329,7 +329,7 @@ def _as_tensor(name: str, values: Any) -> Tensor:
 
 
 def _maps(depth: Tensor) -> Tensor:
-    """(B, h, w), from any of the shapes that a depth map may have."""
+    """Return (B, h, w), from any of the shapes that a depth map may have."""
     if depth.dtype == torch.bool or depth.is_complex():
         raise TypeError(f"depth: expected a floating or integer dtype, got {depth.dtype}")
     if depth.dim() not in (2, 3, 4) or (depth.dim() == 4 and depth.shape[1] != 1) or not depth.numel():
@@ -338,7 +338,7 @@ def _maps(depth: Tensor) -> Tensor:
 
 
 def _images(rgb: Tensor) -> Tensor:
-    """(B, 3, H, W), from any of the shapes that an image may have; a view."""
+    """Return (B, 3, H, W), from any of the shapes that an image may have; a view."""
     batch = rgb[None] if rgb.dim() == 3 else rgb
     if batch.dim() == 4 and batch.shape[3] == 3 and batch.numel():
         batch = batch.permute(0, 3, 1, 2)

@@ -18,7 +18,7 @@ class TimmBackbone(nn.Module):
 
     Args:
         name: of a network that timm can build with `features_only=True`, those of `ddfnet.models` among them.
-        weights: None; "DEFAULT" or True for timm's own, downloaded; or the path of a file of weights.
+        weights: None; "DEFAULT" or True for timm's, downloaded; or the path of a file of weights.
         strides: of the maps; None: those of 4, 8, 16, 32 that the network has, else all that it has.
         trainable_layers: how many of the network's stages, from the deepest, are trained; None: all but the first two (stem
             and first stage, as in torchvision) where there are weights, else all.

@@ -65,7 +65,7 @@ def fasterrcnn_resnet50_fpn_ddf_up(
     progress: bool = True,
     **kwargs: Any,
 ) -> FasterRCNN:
-    """torchvision's Faster R-CNN with another upsampling in its feature pyramid: the detector of Table 6.
+    """Create torchvision's Faster R-CNN with another upsampling in its feature pyramid: the detector of Table 6.
 
     Inputs, targets, losses and predictions are those of `torchvision.models.detection.fasterrcnn_resnet50_fpn`: a list of
     images (3, H, W) in 0..1; in training also targets with "boxes" (N, 4) as x1, y1, x2, y2 in pixels and "labels" (N,)
@@ -150,7 +150,7 @@ def fasterrcnn_resnet50_fpn_ddf_up(
 
 
 def _levels(body: TimmBackbone) -> dict[str, Any]:
-    """torchvision's anchors and pooling for the strides of a body, whose pyramid has one level more."""
+    """Return torchvision's anchors and pooling for the strides of a body, whose pyramid has one level more."""
     strides = [*body.strides, 2 * body.strides[-1]]
     anchors = AnchorGenerator(tuple((8 * stride,) for stride in strides), ((0.5, 1.0, 2.0),) * len(strides))
     names = [str(level) for level in range(len(body.strides))]
@@ -161,7 +161,7 @@ def _levels(body: TimmBackbone) -> dict[str, Any]:
 
 
 def _exchange_norms(module: nn.Module, kind: type[nn.BatchNorm2d] | type[FrozenBatchNorm2d]) -> None:
-    """Puts norms of the kind in the place of the others of the two, with their weights and statistics."""
+    """Put norms of the kind in the place of the others of the two, with their weights and statistics."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d | FrozenBatchNorm2d) and not isinstance(child, kind):
             new = kind(child.weight.shape[0], eps=child.eps)

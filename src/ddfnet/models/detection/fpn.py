@@ -64,7 +64,7 @@ class FeaturePyramidNetwork(torchvision_fpn.FeaturePyramidNetwork):  # type: ign
         *,
         scale_factors: int | Sequence[int] = 2,
     ) -> "FeaturePyramidNetwork":
-        """A torchvision pyramid's own layers and weights, not copied, with another upsampling, on the same device."""
+        """Return a torchvision pyramid's layers and weights, not copied, with another upsampling, on the same device."""
         if not isinstance(fpn, torchvision_fpn.FeaturePyramidNetwork):
             raise TypeError(f"fpn: expected torchvision's FeaturePyramidNetwork, got {type(fpn).__name__}")
         pyramid = cls.__new__(cls)

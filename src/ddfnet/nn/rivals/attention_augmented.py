@@ -96,10 +96,10 @@ class AttentionAugmentedConv(DropIn):
 
     def draw(self) -> None:
         for table in (self.relative_height, self.relative_width):
-            nn.init.normal_(table, std=table.shape[1] ** -0.5)  # so that a logit of it is of the size of its query
+            nn.init.normal_(table, std=table.shape[1] ** -0.5)  # so that a logit has the size of its query
 
     def attend(self, x: Tensor) -> Tensor:
-        """Multi-head attention of every pixel to all: (B, C, P, Q) -> (B, V, P, Q)."""
+        """Apply multi-head attention of every pixel to all: (B, C, P, Q) -> (B, V, P, Q)."""
         rows, columns = x.shape[2:]
         sizes = [self.keys, self.keys, self.values]
         split = [t.unflatten(1, (self.heads, -1)) for t in self.qkv(x).split(sizes, dim=1)]
@@ -125,7 +125,7 @@ class AttentionAugmentedConv(DropIn):
 
 
 def _relative(table: Tensor, side: int) -> Tensor:
-    """The embedding of how far j is from i, (side, side, D), interpolated between the ends of `table`, (2n - 1, D)."""
+    """Interpolate the embedding of how far j is from i, (side, side, D), between the ends of `table`, (2n - 1, D)."""
     half, steps = (table.shape[0] - 1) // 2, max(side - 1, 1)
     at = torch.arange(side, device=table.device)
     scaled = (at - at[:, None]) * half  # in whole numbers, which no dtype of the table rounds

@@ -12,7 +12,7 @@ BamCombine = Literal["mul", "add"]
 
 
 class BAM(Layer):
-    """Adds to a map itself, weighed by how much its channels and its pixels matter: x + x * sigmoid(channel (*) spatial).
+    """Add to a map itself, weighed by how much its channels and its pixels matter: x + x * sigmoid(channel (*) spatial).
 
     Channel branch: global average pooling, 1x1 to C / reduction channels, batch norm, ReLU, 1x1 to C channels. Spatial
     branch: 1x1 to C / reduction channels, two 3x3 convolutions of `dilation`, batch norm and ReLU after each of the three,

@@ -1,4 +1,4 @@
-"""`CondConv` and `DwCondConv` (Yang et al., "CondConv", NeurIPS 2019): kernels mixed of experts', a row of Table 4 each."""
+"""`CondConv` and `DwCondConv` (Yang et al., "CondConv", NeurIPS 2019): kernels mixed from experts (two rows of Table 4)."""
 
 import math
 from abc import abstractmethod
@@ -14,7 +14,7 @@ from ddfnet.ops.per_sample_conv import per_sample_conv2d
 
 
 class _Mixture(DropIn):
-    """What the two share: global average pooling, a linear layer and sigmoid weigh E kernels, whose sum is each sample's."""
+    """The base of both: global average pooling, a linear layer and sigmoid weigh E kernels, whose sum is each sample's."""
 
     def __init__(
         self,
@@ -38,14 +38,14 @@ class _Mixture(DropIn):
 
     @abstractmethod
     def kernel_shape(self) -> tuple[int, ...]:
-        """Of one expert's kernel, output channels first."""
+        """Return the shape of one expert's kernel, output channels first."""
 
     def draw(self) -> None:
         bound = 1 / math.sqrt(math.prod(self.kernel_shape()[1:]))  # as nn.Conv2d draws each expert's
         nn.init.uniform_(self.weight, -bound, bound)
 
     def filters(self, x: Tensor) -> Tensor:
-        """Each sample's kernel, (B, *kernel_shape)."""
+        """Return each sample's kernel, (B, *kernel_shape)."""
         mix = self.routing(x.mean((2, 3))).sigmoid()  # (B, E)
         return (mix @ self.weight).unflatten(1, self.kernel_shape())
 

@@ -1,4 +1,4 @@
-"""`DropIn`: what the rivals of `DDF` have in common, so that each stands where a k x k convolution or a DDF layer stood."""
+"""`DropIn`: the contract of the rivals of `DDF`, so that each can replace a k x k convolution or a DDF layer."""
 
 from abc import ABC, abstractmethod
 
@@ -47,7 +47,7 @@ class DropIn(Layer, ABC):
 
     @abstractmethod
     def convolve(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, P, Q), without the bias."""
+        """Convolve (B, C, H, W) -> (B, C, P, Q), without the bias."""
 
     def draw(self) -> None:
         """Draw the parameters that the layer holds itself, except the bias."""

@@ -11,7 +11,7 @@ from ddfnet.ops.dynamic_filter import dynamic_filter
 
 
 class DynamicFilter(DropIn):
-    """Predicts a full C x C x k x k filter for each pixel by one 1x1 convolution, `ddfnet.ops.dynamic_filter`.
+    """Predict a full C x C x k x k filter for each pixel by one 1x1 convolution, `ddfnet.ops.dynamic_filter`.
 
     c^3 k^2 weights, n c^3 k^2 multiply-adds and n c^2 k^2 numbers of filters: for small widths and maps only. Filters are
     drawn so that the output's variance is that of the input.
@@ -55,7 +55,7 @@ class DynamicFilter(DropIn):
         nn.init.zeros_(self.predict.bias)  # type: ignore[arg-type]
 
     def filters(self, x: Tensor) -> Tensor:
-        """The filters predicted for `x`: (B, C, C, K, P, Q), output channels first."""
+        """Return the filters predicted for `x`: (B, C, C, K, P, Q), output channels first."""
         raw: Tensor = self.predict(x)
         return raw.to(x.dtype).unflatten(1, (self.channels, self.channels, self.kernel_size**2))
 

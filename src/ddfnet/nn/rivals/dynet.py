@@ -12,7 +12,7 @@ from ddfnet.ops.per_sample_conv import per_sample_conv2d
 
 
 def mix_kernels(weight: Tensor, coefficients: Tensor, kernel_size: int) -> Tensor:
-    """Sums of fixed kernels, (g, O, C*k*k), by each sample's coefficients, (B, g, O): (B, O, C, k, k), Eq. 1."""
+    """Sum fixed kernels (g, O, C*k*k) by each sample's coefficients (B, g, O) into (B, O, C, k, k), Eq. 1."""
     kernels = torch.einsum("bgo,gon->bon", coefficients, weight)
     return kernels.unflatten(2, (-1, kernel_size, kernel_size))
 
@@ -20,9 +20,9 @@ def mix_kernels(weight: Tensor, coefficients: Tensor, kernel_size: int) -> Tenso
 class DyNetConv(DropIn):
     """A dense convolution; each output channel's kernel is a sum of g fixed kernels, with weights predicted for each sample.
 
-    Global average pooling, a linear layer to g*C coefficients and sigmoid. `CondConv` weighs whole kernels, this each output
-    channel's own. g = 6 is the paper's choice. In its networks one predictor serves all convolutions of a block:
-    `ddfnet.models.classification.dynet`.
+    Global average pooling, a linear layer to g*C coefficients and sigmoid. `CondConv` weighs whole kernels, `DyNetConv`
+    those of each output channel. g = 6 is the paper's choice. In its networks, `ddfnet.models.classification.dynet`, one
+    predictor serves all convolutions of a block.
 
     Args:
         channels, kernel_size, stride, dilation, bias: as in `DropIn`.
@@ -63,7 +63,7 @@ class DyNetConv(DropIn):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def filters(self, x: Tensor) -> Tensor:
-        """Each sample's kernels: (B, C, C, k, k), output channels first."""
+        """Return each sample's kernels: (B, C, C, k, k), output channels first."""
         mix = self.coefficients(x.mean((2, 3))).sigmoid().unflatten(1, (self.group_size, self.channels))  # (B, g, C)
         return mix_kernels(self.weight, mix, self.kernel_size)
 

@@ -67,7 +67,7 @@ class Involution(DropIn):
         self.span = nn.Conv2d(reduced, self.heads * kernel_size**2, 1, **factory)
 
     def filters(self, x: Tensor) -> Tensor:
-        """The filters predicted for `x`: (B, G, K, P, Q)."""
+        """Return the filters predicted for `x`: (B, G, K, P, Q)."""
         pooled = x if self.stride == 1 else F.avg_pool2d(x, self.stride, ceil_mode=True)
         raw: Tensor = self.span(self.reduce(pooled))
         return raw.to(x.dtype).unflatten(1, (self.heads, self.kernel_size**2))

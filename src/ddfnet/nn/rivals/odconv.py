@@ -76,7 +76,7 @@ class ODConv(DropIn):
         self.draw()
 
     def draw(self) -> None:
-        """As the authors' code: normal by the fan out, biases 0."""
+        """Draw weights as the authors' code does: normal by the fan out, biases 0."""
         nn.init.normal_(self.weight, std=math.sqrt(2 / (self.channels * self.kernel_size**2)))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -85,7 +85,7 @@ class ODConv(DropIn):
                     nn.init.zeros_(module.bias)
 
     def attentions(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Of input channels and of output channels, (B, C, 1, 1); of taps, (B, k*k); of kernels, (B, n)."""
+        """Return attentions of input and output channels (B, C, 1, 1), of taps (B, k*k) and of kernels (B, n)."""
         squeezed = self.squeeze(x.mean((2, 3), keepdim=True))
 
         def logits(head: nn.Module) -> Tensor:

@@ -11,7 +11,7 @@ from ddfnet.ops.pac.api import pac_conv2d, pac_conv_transpose2d
 
 
 class _Pac(Layer):
-    """What the two layers share: parameters, drawn uniformly up to 1 / sqrt(C * k * k), as the authors draw them."""
+    """The parameters of both layers, drawn uniformly up to 1 / sqrt(C * k * k), as the authors draw them."""
 
     transposed: ClassVar[bool]
 

@@ -1,4 +1,4 @@
-"""`SelfGuidedPac`: pixel-adaptive convolution (Su et al., CVPR 2019; Table 2) where a k x k convolution or DDF stood."""
+"""`SelfGuidedPac`: pixel-adaptive convolution (Su et al., CVPR 2019; Table 2) in place of a k x k convolution or DDF."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ddfnet.nn.rivals.pac import PacConv2d
 
 
 class SelfGuidedPac(DropIn):
-    """`PacConv2d` guided by its own input, through a 1x1 convolution to D channels.
+    """`PacConv2d` guided by its input, through a 1x1 convolution to D channels.
 
     The guide of PAC comes from elsewhere in the published networks; how it would enter a classifier was not published. Few
     channels, whatever C, keep the Gaussian of the guide's distances from vanishing; with x itself as the guide, of hundreds

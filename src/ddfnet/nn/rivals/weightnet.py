@@ -12,10 +12,10 @@ from ddfnet.ops.ddf.api import Backend, ddf
 
 
 class DwWeightNet(DropIn):
-    """Predicts each sample's depthwise kernel by a grouped linear layer; `ddfnet.ddf` applies it as channel filters.
+    """Predict each sample's depthwise kernel by a grouped linear layer; `ddfnet.ddf` applies it as channel filters.
 
     Global average pooling, 1x1 to max(16, C / reduction) channels, 1x1 to M*C, sigmoid, and a linear layer in C groups
-    without bias: each of a channel's k*k taps is a sum over the channel's own M activations. In the paper's terms M here is
+    without bias: each of a channel's k*k taps is a sum over the channel's M activations. In the paper's terms M here is
     M/G, 1 in the authors' code, where the reduction belongs to the block around the layer.
 
     Args:
@@ -64,7 +64,7 @@ class DwWeightNet(DropIn):
         )
 
     def filters(self, x: Tensor) -> Tensor:
-        """Each sample's kernels: (B, C, k, k)."""
+        """Return each sample's kernels: (B, C, k, k)."""
         activations = self.activate(self.reduce(x.mean((2, 3), keepdim=True))).sigmoid()
         kernels: Tensor = self.predict(activations)
         return kernels.to(x.dtype).view(-1, self.channels, self.kernel_size, self.kernel_size)

@@ -25,7 +25,7 @@ class CARAFE(Upsampler):
         kernel_size: k of the filters, odd ("k_up").
         encoder_kernel_size: odd ("k_encoder").
         compressed_channels: out of the first convolution.
-        heads: G, groups of channels with a filter of their own; divides `channels`.
+        heads: G, groups of channels, each with its filter; divides `channels`.
         backend: as in `ddfnet.ddf`.
 
     Shape, raises:

@@ -1,4 +1,4 @@
-"""`Upsampler`: the one contract of every upsampling layer here, so that one stands where another stood."""
+"""`Upsampler`: the contract of every upsampling layer here, so that one can replace another."""
 
 from collections.abc import Sequence
 
@@ -47,11 +47,11 @@ class Upsampler(Layer):
         return y if size is None else crop(y, x, self.scale_factor, size)
 
     def upsample(self, x: Tensor, guide: Tensor | None) -> Tensor:
-        """(B, C, H, W) -> (B, C, r*H, r*W)."""
+        """Upsample (B, C, H, W) -> (B, C, r*H, r*W)."""
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
-        """Draw every parameter again, each as its own layer does."""
+        """Draw every parameter again, as the layers inside do."""
         for module in self.modules():
             reset = getattr(module, "reset_parameters", None)
             if module is not self and callable(reset):
@@ -107,7 +107,7 @@ def resize_like(x: Tensor, other: Tensor, scale: int = 1) -> Tensor:
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize `x` by bilinear interpolation, antialiased where it shrinks (pixels are areas: no aligned corners).
 
-    At its own size `x` is returned as it is. Half types are interpolated in float32.
+    At its present size `x` is returned as it is. Half types are interpolated in float32.
     """
     height, width = x.shape[2:]
     # An exported program must take other sizes than those it was traced with: there, no comparison becomes a guard.

@@ -58,7 +58,7 @@ def _separable_conv2d(x: Tensor, guidance: Tensor, predict: Tensor, bias: Tensor
 
 
 class DDFUp(Upsampler, FilterLayer):
-    """Upsample r times by r*r DDF operations with filters of their own, pixel-shuffled (Fig. 5).
+    """Upsample r times by r*r DDF operations, each with its filters, pixel-shuffled (Fig. 5).
 
     Channel filters are predicted from x: global average pooling, 1x1 to max(1, int(squeeze_ratio * C)) channels, ReLU,
     1x1 to r*r*C*K channels, normalised. Spatial filters are predicted from a guidance, and normalised:
@@ -66,7 +66,7 @@ class DDFUp(Upsampler, FilterLayer):
     | guide_channels | guide_scale | guidance                                | prediction by a 1x1 convolution          |
     |----------------|-------------|-----------------------------------------|------------------------------------------|
     | None           | 1           | a 3x3 depthwise convolution of x, one   | G*K values a pixel of x, each operation's|
-    |                |             | per operation (Table 6's FLOPs)         | from its own guidance                    |
+    |                |             | per operation (Table 6's FLOPs)         | from guidance                            |
     | an int         | 1           | the guide, brought to x's size          | r*r*G*K values a pixel of x              |
     | an int         | r           | the guide, brought to the output's size | G*K values a pixel of the output         |
 
@@ -80,7 +80,7 @@ class DDFUp(Upsampler, FilterLayer):
         kernel_size: k, odd; at least 3 with norm="filter".
         guide_channels: of the guide that `forward` then expects; None: x guides itself.
         guide_scale: 1 or r: filters come from a guide of x's or of the output's resolution.
-        heads: G, groups of channels with a spatial filter of their own; divides `channels`.
+        heads: G, groups of channels, each with its spatial filter; divides `channels`.
         dilation, squeeze_ratio, combine, norm, branches, affine, backend: as in `DDF`.
 
     Shape:

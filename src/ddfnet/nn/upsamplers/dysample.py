@@ -30,7 +30,7 @@ class DySample(Upsampler):
         channels: C, in and out; divisible by r*r with style "pl".
         scale_factor: r >= 1.
         style: "lp" or "pl".
-        groups: g, groups of channels with points of their own; divides `channels`. None: 4, as in the paper, or 1 where 4
+        groups: g, groups of channels, each with its points; divides `channels`. None: 4, as in the paper, or 1 where 4
             does not divide `channels`.
         dynamic_scope: offsets scaled by a range predicted from x.
 
@@ -74,7 +74,7 @@ class DySample(Upsampler):
             nn.init.zeros_(self.scope.weight)
 
     def offsets(self, x: Tensor) -> Tensor:
-        """(B, 2, g, r*H, r*W): how far each point is from that of bilinear interpolation, right and down, in pixels of x."""
+        """Return how far each point is from bilinear interpolation's, right and down, in pixels: (B, 2, g, r*H, r*W)."""
         r = self.scale_factor
         source = x if self.style == "lp" else F.pixel_shuffle(x, r)
         offsets = self.offset(source)
@@ -84,7 +84,7 @@ class DySample(Upsampler):
         return offsets.unflatten(1, (2, self.groups))
 
     def upsample(self, x: Tensor, guide: Tensor | None) -> Tensor:
-        # Points and samples in float32: half types have too few digits to tell a pixel's place.
+        # Points and samples in float32: half types have too few digits for a pixel's place.
         wide = torch.promote_types(x.dtype, torch.float32)
         offsets = self.offsets(x).to(wide)
         steps = []  # x and y, where -1 and 1 are the outer edges of the first and the last pixel

@@ -106,7 +106,7 @@ _LAYERS: dict[str, tuple[str, str, dict[str, Any]]] = {  # module, class and wha
 
 
 def upsample_layer(name: Upsample, channels: int, scale_factor: int = 2, **options: Any) -> nn.Module:
-    """An upsampling layer by name, of the contract of `ddfnet.nn.upsamplers.contract.Upsampler`.
+    """Return an upsampling layer by name, of the contract of `ddfnet.nn.upsamplers.contract.Upsampler`.
 
     Args:
         name: "ddf", "nearest", "bilinear", "deconv" (transposed convolution), "pixel_shuffle", "carafe" or "dysample" (the

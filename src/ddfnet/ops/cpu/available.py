@@ -13,7 +13,7 @@ DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.floa
 
 @cache
 def missing() -> str | None:
-    """Returns what keeps this machine from compiling CPU kernels, or None.
+    """Return what keeps this machine from compiling CPU kernels, or None.
 
     The first call imports numba, where it is installed, and warns if numba can't be used.
     """
@@ -28,7 +28,7 @@ def missing() -> str | None:
 
 
 def _unusable() -> str | None:
-    """Returns why the numba that is installed can't compile, or None."""
+    """Return why the numba that is installed can't compile, or None."""
     try:
         numba = importlib.import_module("numba")
         importlib.import_module("ddfnet.ops.cpu.compiling")

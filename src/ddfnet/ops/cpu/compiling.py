@@ -1,4 +1,4 @@
-"""Compiles CPU kernels: functions of one address, that of a record of int64 numbers, kept in numba's cache on disk."""
+"""Compile CPU kernels: functions of one address, that of a record of int64 numbers, kept in numba's cache on disk."""
 
 import contextlib
 import pickle
@@ -31,7 +31,7 @@ _SECONDS = 1.0  # of compiling, after which a line says why the call takes so lo
 
 
 def called(function: Callable[..., Any]) -> Any:
-    """Decorates a function that kernels call.
+    """Decorate a function that kernels call.
 
     It is quicker to compile than an inlined one where it is long, or where several kernels share it.
     """
@@ -39,7 +39,7 @@ def called(function: Callable[..., Any]) -> Any:
 
 
 def _with_unique_symbol(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Names `function` as no other in any process is named.
+    """Give `function` a name that no function in any process has.
 
     numba numbers functions within a process. Kernels that several processes compiled would bring the same symbols for
     different code, and the linker of a process that loads them all would take the first of each.
@@ -54,7 +54,7 @@ def compile_kernel(
     call: type[tuple[Any, ...]],
     sources: tuple[Path, ...],
 ) -> Any:
-    """Compiles the kernel `make(*options)`, or takes it from numba's cache on disk.
+    """Compile the kernel `make(*options)`, or load it from numba's cache on disk.
 
     numba keeps its cache beside the source or in the user's cache folder. What cannot be read there is compiled again
     and overwritten; where nothing can be written, compiling is repeated in every process.
@@ -71,7 +71,7 @@ def compile_kernel(
 
 
 class _Function(ccallback.CFunc):  # type: ignore[misc]
-    """A compiled function that is kept on disk under a key, and says so where compiling takes long."""
+    """A compiled function that is kept on disk under a key and reports a long compilation."""
 
     def keep_as(self, key: tuple[int, ...]) -> None:
         with contextlib.suppress(RuntimeError, OSError):  # no folder to write to
@@ -85,7 +85,7 @@ class _Function(ccallback.CFunc):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _explained(kernel: str) -> Iterator[None]:
-    """Prints one line on stderr when the body takes long."""
+    """Print one line on stderr if the body takes long."""
     text = f"ddfnet: compiling the CPU kernel {kernel} (once for such calls; it is kept on disk)"
     timer = threading.Timer(_SECONDS, lambda: print(text, file=sys.stderr, flush=True))
     timer.daemon = True
@@ -97,7 +97,7 @@ def _explained(kernel: str) -> Iterator[None]:
 
 
 class _Cache(caching.FunctionCache):  # type: ignore[misc]
-    """numba's cache under a key of ours: numba's own would hold the addresses of inlined functions."""
+    """numba's cache under a key of ours: numba's key would hold the addresses of inlined functions."""
 
     def __init__(self, function: Callable[..., None], key: tuple[int, ...]) -> None:
         super().__init__(function)
@@ -126,7 +126,7 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
 
 
 class _CheckedFile(caching.IndexDataCacheFile):  # type: ignore[misc]
-    """Adds checksums, since damaged machine code does not raise an error but crashes."""
+    """numba's files with checksums, since damaged machine code does not raise an error but crashes."""
 
     def _save_data(self, name: str, data: Any) -> None:
         content = self._dump(data)

@@ -35,7 +35,7 @@ class Rows(NamedTuple):
 
 
 def emits(function: Callable[..., Any]) -> Any:
-    """Makes an intrinsic of `function(builder, ...)`, which writes LLVM for values that are known when it runs.
+    """Make an intrinsic of `function(builder, ...)`, which writes LLVM for values that are known when it runs.
 
     The annotation of a parameter says what is passed for it: `int` a literal, a named tuple a record of int64 numbers,
     anything else an int64 number, or one of the computing type (see `compute_code`) of the element code `code`.
@@ -89,7 +89,7 @@ def _intrinsic(function: Callable[..., Any], parameters: list[inspect.Parameter]
 
 
 def _record(context: Any, b: Any, parameter: inspect.Parameter, kind: Any, value: Any) -> Any:
-    """The value of an argument, the values of a record as the named tuple of the parameter's annotation."""
+    """Return the value of an argument, the values of a record as the named tuple of the parameter's annotation."""
     if not isinstance(kind, types.BaseTuple):
         return value
     kinds: Any = kind
@@ -118,7 +118,7 @@ def entry(b: Any, table: Any, index: int) -> Any:
 
 @emits
 def copy_rows(b: Any, code: int, out_code: int, source: Rows, out: Rows, rows: Any, count: Any) -> None:
-    """Copies `count` lanes of each of `rows` rows, converted from elements of one code to another's."""
+    """Copy `count` lanes of each of `rows` rows, converted from elements of one code to another's."""
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         for index in indices:
@@ -137,7 +137,7 @@ def copy_rows(b: Any, code: int, out_code: int, source: Rows, out: Rows, rows: A
 
 @emits
 def add_lanes(b: Any, code: int, source: Any, out: Any, count: Any) -> None:
-    """out[lane] += source[lane]."""
+    """Compute out[lane] += source[lane]."""
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
         at = scaled(b, indices[0], BYTES[code])
@@ -150,7 +150,7 @@ def add_lanes(b: Any, code: int, source: Any, out: Any, count: Any) -> None:
 
 @emits
 def transpose(b: Any, code: int, out_code: int, source: Rows, out: Rows, rows: Any, columns: Any) -> None:
-    """out[column][row] = source[row][column], converted from elements of one code to another's.
+    """Compute out[column][row] = source[row][column], converted from elements of one code to another's.
 
     Square blocks of a vector's lanes are loaded by row, transposed in registers and stored by column.
     """
@@ -196,7 +196,7 @@ def _emit_transpose(b: Any, code: int, out_code: int, source: Rows, out: Rows, r
 
 
 def _transposed(b: Any, block: list[Any], lanes: int) -> list[Any]:
-    """The columns of a square of vectors: quarters of ever larger squares change places."""
+    """Return the columns of a square of vectors: quarters of ever larger squares change places."""
     step = 1
     while step < lanes:
         low = [lane if not lane & step else lanes + lane - step for lane in range(lanes)]
@@ -213,35 +213,35 @@ def _transposed(b: Any, block: list[Any], lanes: int) -> list[Any]:
 
 @emits
 def fill_zero(b: Any, address: Any, size: Any) -> None:
-    """Zeroes `size` bytes."""
+    """Zero `size` bytes."""
     _cgutils.memset(b, b.inttoptr(address, ir.IntType(8).as_pointer()), size, 0)
 
 
 @emits
 def read(b: Any, code: int, address: Any) -> float:
-    """The element of code `code` at `address`, as a number of the computing type."""
+    """Return the element of code `code` at `address`, as a number of the computing type."""
     return b.extract_element(Lanes(b, code, 1).load(address, code), ir.Constant(INT32, 0))
 
 
 @emits
 def write(b: Any, code: int, address: Any, value: Any) -> None:
-    """Writes a number of the computing type as an element of code `code`."""
+    """Write a number of the computing type as an element of code `code`."""
     Lanes(b, code, 1).store(Lanes(b, code, 1).all_lanes(value), address, code)
 
 
 @emits
 def read_address(b: Any, address: Any) -> int:
-    """Reads an entry of a table of addresses."""
+    """Read an entry of a table of addresses."""
     return load(b, address, INT64)
 
 
 @emits
 def take_next(b: Any, address: Any) -> int:
-    """The int64 at `address`, which grows by one: a different one for every thread that asks."""
+    """Return the int64 at `address`, which grows by one: a different one for every thread that asks."""
     return b.atomic_rmw("add", b.inttoptr(address, INT64.as_pointer()), constant(1), "monotonic")
 
 
 @emits
 def write_address(b: Any, address: Any, value: Any) -> None:
-    """Writes an int64, an entry of a table of addresses."""
+    """Write an int64, an entry of a table of addresses."""
     b.store(value, b.inttoptr(address, INT64.as_pointer()))

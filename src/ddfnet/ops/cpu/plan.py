@@ -1,4 +1,4 @@
-"""What a call of CPU kernels needs beside its tensors' addresses: planned once for each shape, run with any tensors."""
+"""The plan of a call of CPU kernels: all but its tensors' addresses, made once for each shape."""
 
 from array import array
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ddfnet.ops.cpu import threads
 
 @dataclass(frozen=True)
 class Plan:
-    """All of a call but its addresses."""
+    """A call without its addresses."""
 
     kernels: tuple[Any, ...]  # run one after the other
     call: "array[int]"  # ends in the numbers that threads count up
@@ -26,7 +26,7 @@ class Plan:
     serial: bool
 
     def run(self, tensors: Sequence[Tensor | None]) -> None:
-        """Runs the kernels, on `torch.get_num_threads()` threads where the call is worth it."""
+        """Run the kernels, on `torch.get_num_threads()` threads where the call is worth it."""
         call = self.call[:]
         for index, tensor in zip(self.tensors, tensors, strict=True):
             if tensor is not None:
@@ -43,7 +43,7 @@ class Plan:
 
 
 def scratch_offsets(sections: dict[str, int]) -> dict[str, int]:
-    """Returns the offset of each section of a thread's scratch, given their bytes, and all bytes as "scratch_bytes"."""
+    """Return the offset of each section of a thread's scratch, given their bytes, and all bytes as "scratch_bytes"."""
     offsets, total = {}, 0
     for section, length in sections.items():
         offsets[section] = total

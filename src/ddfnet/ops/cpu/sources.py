@@ -7,7 +7,7 @@ from pathlib import Path
 
 @cache
 def source_version(*places: Path) -> int:
-    """Returns a number that changes with the given Python files, or with those directly in the given folders.
+    """Return a number that changes with the given Python files, or with those directly in the given folders.
 
     numba's disk cache looks at one file; a kernel is made of several.
     """

@@ -1,4 +1,4 @@
-"""Runs one kernel call on several threads: PyTorch's own where they can be had, else a small pool of Python threads.
+"""Run one kernel call on several threads: those of PyTorch if possible, else a small pool of Python threads.
 
 A network alternates between these kernels and PyTorch's, whose OpenMP threads spin for a while after each of its calls.
 Other threads would have to share the cores with them, which costs small calls more than they take. So the kernel is
@@ -7,7 +7,7 @@ LLVM's libomp have in common on Linux: about two microseconds a call.
 
 Where that is missing (macOS, Windows, a PyTorch without OpenMP), and in a forked child, in which OpenMP's threads do
 not exist and libgomp would wait for them for ever, a pool of Python threads does the same: the kernels give up the
-interpreter lock. numba's own thread layers are no choice: "omp" loads a second OpenMP runtime, and "workqueue" aborts
+interpreter lock. numba's thread layers are no choice: "omp" loads a second OpenMP runtime, and "workqueue" aborts
 the process when two Python threads call at once.
 """
 
@@ -35,7 +35,7 @@ class Kernel:
 
 
 def run(kernel: Kernel, call: int, threads: int) -> None:
-    """Runs `kernel(call)` on the calling thread and up to `threads` - 1 others; returns when all are done."""
+    """Run `kernel(call)` on the calling thread and up to `threads` - 1 others; return when all are done."""
     if threads == 1:
         kernel.function(call)
     elif not _state.forked and (parallel := _gomp_parallel()) is not None:
@@ -46,7 +46,7 @@ def run(kernel: Kernel, call: int, threads: int) -> None:
 
 @cache
 def _gomp_parallel() -> Any:
-    """OpenMP's entry point in the runtime that PyTorch uses, or None."""
+    """Return OpenMP's entry point in the runtime that PyTorch uses, or None."""
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     try:
         parallel = ctypes.CDLL(str(library)).GOMP_parallel  # looked up in all that the library is linked with
@@ -68,7 +68,7 @@ class _Task:
         self.done.acquire()
 
     def join(self) -> bool:
-        """Helps, unless all helpers have come or the caller no longer needs one."""
+        """Help, unless all helpers have come or the caller no longer needs one."""
         with self.lock:
             if not self.waiting:
                 return False
@@ -78,7 +78,7 @@ class _Task:
         return True
 
     def end(self) -> None:
-        """For the caller, when its own part is done: no work is left, so only those at it are waited for."""
+        """Wait for the helpers at work; the caller calls this when its part is done, so that no work is left."""
         with self.lock:
             left, self.waiting = self.waiting, 0
         if left:

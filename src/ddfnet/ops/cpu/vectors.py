@@ -1,7 +1,7 @@
 """Vectors in LLVM: loads, stores and arithmetic on lanes, and loops over them, for `intrinsics.py`.
 
 Half types are widened to float32 exactly and rounded to nearest even when stored. The number of lanes is that of the
-machine's vectors; LLVM's own code for other machines takes as many instructions as it needs.
+machine's vectors; on other machines LLVM uses as many instructions as it needs.
 """
 
 from typing import Any
@@ -33,12 +33,12 @@ VECTOR_BYTES = _vector_bytes()
 
 
 def compute_code(code: int) -> int:
-    """The element code of sums: float32 for half types."""
+    """Return the element code of sums: float32 for half types."""
     return FLOAT64 if code == FLOAT64 else FLOAT32
 
 
 def element_size(code: int) -> int:
-    """Bytes of an element."""
+    """Return the bytes of an element."""
     return BYTES[code]
 
 
@@ -61,18 +61,18 @@ class Lanes:
         return self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
     def all_lanes(self, number: Any) -> Any:
-        """A number of the computing type in all lanes."""
+        """Put a number of the computing type in all lanes."""
         return self._splat(number, self.element)
 
     def zero(self) -> Any:
         return ir.Constant(self.type, [0.0] * self.lanes)
 
     def broadcast(self, address: Any) -> Any:
-        """The scalar of the computing type at `address`, in all lanes."""
+        """Load the scalar of the computing type at `address` into all lanes."""
         return self._splat(load(self.builder, address, self.element), self.element)
 
     def load(self, address: Any, code: int) -> Any:
-        """A vector of the computing type; half types are widened exactly."""
+        """Load a vector of the computing type; half types are widened exactly."""
         b = self.builder
         stored = ir.VectorType(_STORED[code], self.lanes)
         if self.mask is None:
@@ -86,12 +86,12 @@ class Lanes:
         return b.fpext(raw, self.type) if code == FLOAT16 else raw
 
     def store(self, value: Any, address: Any, code: int) -> None:
-        """Rounds to nearest even."""
+        """Store a vector, rounded to nearest even."""
         b = self.builder
         mask = self.mask
         if code == BFLOAT16:
             value = _round_to_bfloat16(b, value, self.lanes)
-            # LLVM makes one lane, where it can tell that it is one, a store of the 32 bits before rounding cut them to 16.
+            # LLVM turns a store that it knows to be of one lane into one of the 32 bits before rounding cut them to 16.
             mask = None if mask is None else _hidden(b, mask, self.lanes)
         elif code == FLOAT16:
             value = b.fptrunc(value, ir.VectorType(ir.HalfType(), self.lanes))
@@ -125,11 +125,11 @@ class Lanes:
         return self.add(self.multiply(a, b), total)
 
     def add_weighted(self, value: Any, weight: Any, total: Any) -> Any:
-        """total + value * weight, total + value where the weight is None."""
+        """Compute total + value * weight, or total + value if the weight is None."""
         return self.add(total, value) if weight is None else self.multiply_add(value, weight, total)
 
     def combine(self, a: Any, b: Any, combine: int) -> Any:
-        """(*) of Eq. 2 where both filters are there, the one that is there otherwise."""
+        """Apply (*) of Eq. 2 if both filters exist; otherwise return the one that does."""
         if a is None or b is None:
             return b if a is None else a
         return self.multiply(a, b) if combine == MUL else self.add(a, b)
@@ -149,7 +149,7 @@ def load(builder: Any, address: Any, kind: Any) -> Any:
 
 
 def prefetch(builder: Any, address: Any, to_write: bool) -> None:
-    """Brings the cache line at `address` near, for reading or writing; no address is wrong."""
+    """Bring the cache line at `address` near, for reading or writing; any address is safe."""
     pointer = ir.IntType(8).as_pointer()
     signature = ir.FunctionType(ir.VoidType(), [pointer, INT32, INT32, INT32])
     function = _cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
@@ -159,14 +159,14 @@ def prefetch(builder: Any, address: Any, to_write: bool) -> None:
 
 
 def _hidden(b: Any, mask: Any, lanes: int) -> Any:
-    """The mask, by way of an empty instruction that the optimiser does not look into."""
+    """Pass the mask through an empty instruction that the optimiser does not look into."""
     bits = b.zext(b.bitcast(mask, ir.IntType(lanes)), INT64)
     bits = b.asm(ir.FunctionType(INT64, [INT64]), "", "=r,0", [bits], side_effect=False)
     return b.bitcast(b.trunc(bits, ir.IntType(lanes)), mask.type)
 
 
 def _round_to_bfloat16(b: Any, value: Any, lanes: int) -> Any:
-    """Bits of the nearest bfloat16, ties to even, NaN kept."""
+    """Return the bits of the nearest bfloat16, ties to even, NaN kept."""
     wide = ir.VectorType(INT32, lanes)
 
     def constant(number: int) -> Any:
@@ -197,7 +197,7 @@ class Loop:
         builder.position_at_end(self.body)
 
     def close(self, carried: list[Any]) -> list[Any]:
-        """Ends the body; the carried values after the loop."""
+        """End the body and return the carried values after the loop."""
         b = self.builder
         last = b.block
         self.index.add_incoming(b.add(self.index, self.step), last)
@@ -209,7 +209,7 @@ class Loop:
 
 
 def lane_loops(b: Any, code: int, count: Any, unroll: int, carried: list[Any], body: Any) -> list[Any]:
-    """Runs `body(lanes, indices, carried)` over all lanes: unrolled vectors, single vectors, the rest under a mask."""
+    """Run `body(lanes, indices, carried)` over all lanes: unrolled vectors, single vectors, the rest under a mask."""
     lanes = VECTOR_BYTES // BYTES[compute_code(code)]
     start: Any = ir.Constant(INT64, 0)
     for vectors in (unroll, 1) if unroll > 1 else (1,):

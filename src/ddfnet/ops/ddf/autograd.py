@@ -6,7 +6,7 @@ and in the two filters together). With cotangent g of y and directions (v_x, v_c
     mul:  D = y(v_x, c, s) + y(x, v_c, s) + y(x, c, v_s)
     add:  D = y(v_x, c, s) + y(x, v_c, v_s)
 
-and the backward op's own backward is the gradient of <g, D>: forward calls for g, backward calls for x, c and s. Both ops
+and the backward of the backward op is the gradient of <g, D>: forward calls for g, backward calls for x, c and s. Both ops
 being differentiable, so is that, without end. `registry` brings these rules to autograd and `torch.func`.
 """
 
@@ -24,7 +24,7 @@ Needs = Sequence[bool]  # of which of these a gradient is asked for
 
 
 def gradient(inputs: Inputs, options: Options, needs: Needs, grad_output: Tensor | None) -> list[Tensor | None]:
-    """Of the op's three inputs."""
+    """Return the gradients of the op's three inputs."""
     if grad_output is None or not any(needs):
         return [None, None, None]
     grads = CALLS["ddf_backward"](grad_output, *inputs, *options, *needs)
@@ -34,7 +34,7 @@ def gradient(inputs: Inputs, options: Options, needs: Needs, grad_output: Tensor
 def second_gradient(
     saved: Inputs, options: BackwardOptions, needs: Needs, *directions: Tensor | None
 ) -> list[Tensor | None]:
-    """Of the backward op's four inputs, given the cotangents of its three gradients."""
+    """Return the gradients of the backward op's four inputs, given the cotangents of its three gradients."""
     grad_output, *inputs = saved
     wanted = [v if needed else None for v, needed in zip(directions, options.needs, strict=True)]
     grads: list[Tensor | None] = [None] * 4
@@ -48,7 +48,7 @@ def second_gradient(
 
 
 def jvp(inputs: Inputs, options: Options, tangents: Inputs) -> Tensor | None:
-    """The op's directional derivative D."""
+    """Return the op's directional derivative D."""
     total: Tensor | None = None
     for term, _ in _directional_derivative(inputs, tangents, options.combine):
         total = _sum(total, CALLS["ddf"](*term, *options))
@@ -56,7 +56,7 @@ def jvp(inputs: Inputs, options: Options, tangents: Inputs) -> Tensor | None:
 
 
 def backward_jvp(saved: Inputs, options: BackwardOptions, tangents: Inputs) -> tuple[Tensor, ...]:
-    """The directional derivative of the backward op, which is linear in the cotangent too."""
+    """Return the directional derivative of the backward op, which is linear in the cotangent too."""
     grad_output, *inputs = saved
     totals = gradient(inputs, options.forward, options.needs, tangents[0])
     for term, original in _directional_derivative(inputs, tangents[1:], options.combine):
@@ -69,7 +69,7 @@ def backward_jvp(saved: Inputs, options: BackwardOptions, tangents: Inputs) -> t
 def _directional_derivative(
     inputs: Inputs, directions: Inputs, combine: str
 ) -> list[tuple[Inputs, tuple[bool, bool, bool]]]:
-    """The calls whose sum is D of this file's docstring, each with the places that hold an input and not a direction."""
+    """Return the calls whose sum is D of this file's docstring, each with the places of inputs that are no directions."""
     x, c, s = inputs
     v_x, v_c, v_s = directions
     terms: list[tuple[Inputs, tuple[bool, bool, bool]]] = []

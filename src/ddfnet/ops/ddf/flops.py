@@ -12,7 +12,7 @@ Shape = Sequence[int]
 
 
 def ddf_multiply_adds(x: Shape, channel: Shape | None, spatial: Shape | None, options: Options) -> int:
-    """Multiply-adds of one forward call on tensors of these shapes, one per tap: ncK."""
+    """Count the multiply-adds of one forward call on tensors of these shapes, one per tap: ncK."""
     batch, channels, height, width = x
     pixels = -(-height // options.stride) * -(-width // options.stride) * options.scale_factor**2
     taps = channel[-1] ** 2 if channel is not None else spatial[-3] if spatial else 0
@@ -20,7 +20,7 @@ def ddf_multiply_adds(x: Shape, channel: Shape | None, spatial: Shape | None, op
 
 
 def ddf_flops(x: Shape, channel: Shape | None, spatial: Shape | None, options: Options) -> int:
-    """FLOPs of one forward call."""
+    """Count the FLOPs of one forward call."""
     per_tap = 2 + (channel is not None and spatial is not None)
     return per_tap * ddf_multiply_adds(x, channel, spatial, options)
 
@@ -28,5 +28,5 @@ def ddf_flops(x: Shape, channel: Shape | None, spatial: Shape | None, options: O
 def ddf_backward_flops(
     grad_output: Shape, x: Shape, channel: Shape | None, spatial: Shape | None, options: BackwardOptions
 ) -> int:
-    """FLOPs of one backward call: those of the forward call for each gradient asked for."""
+    """Count the FLOPs of one backward call: those of the forward call for each gradient asked for."""
     return sum(options.needs) * ddf_flops(x, channel, spatial, options.forward)

@@ -1,4 +1,4 @@
-"""Forward and backward of Eq. 2 and of DDF-Up in plain PyTorch, without autograd: what runs where no kernel can.
+"""Forward and backward of Eq. 2 and of DDF-Up in plain PyTorch, without autograd, where no kernel can run.
 
 Only aten operations, so it runs on every device (MPS, XPU, a CPU without numba). The output is seen as
 (B, G, C/G, P', r, Q', r) with (P', Q') the grid of input pixels on which filters are centred, x as
@@ -19,7 +19,7 @@ Index = tuple[slice | EllipsisType, ...]
 
 
 def unsupported(x: Tensor, g: Geometry) -> str | None:
-    """Why this kernel can't serve the call: it always can."""
+    """Return why this kernel can't serve the call: it always can."""
     return None
 
 
@@ -81,7 +81,7 @@ def ddf_backward(
 
 
 def _taps(g: Geometry) -> Iterator[tuple[int, Index, Index]]:
-    """Each tap with the index of the pixels of x it reads and of the pixels of the grid for which they exist."""
+    """Return each tap with the index of the pixels of x it reads and of the pixels of the grid for which they exist."""
 
     def inside(offset: int, size: int, grid: int) -> tuple[slice, slice]:
         first = max(0, -(offset // g.stride))  # ceil(-offset / s): the first centre whose tap is not left of the image
@@ -112,7 +112,7 @@ def _output_view(y: Tensor, g: Geometry) -> Tensor:
 
 
 def _channel_tap(channel_filter: Tensor | None, t: int, g: Geometry, dtype: torch.dtype) -> Tensor | None:
-    """(B, G, C/G, 1, r or 1, 1, r or 1): a view of the filter where its dtype is the one asked for."""
+    """Return (B, G, C/G, 1, r or 1, 1, r or 1): a view of the filter if its dtype is the one asked for."""
     if channel_filter is None:
         return None
     u, v = divmod(t, g.kernel_size)
@@ -125,7 +125,7 @@ def _channel_tap(channel_filter: Tensor | None, t: int, g: Geometry, dtype: torc
 
 
 def _spatial_tap(spatial_filter: Tensor | None, t: int, g: Geometry, dtype: torch.dtype) -> Tensor | None:
-    """(B, G, 1, P', r, Q', r): a view of the filter where its dtype is the one asked for."""
+    """Return (B, G, 1, P', r, Q', r): a view of the filter if its dtype is the one asked for."""
     if spatial_filter is None:
         return None
     rows, columns = g.grid

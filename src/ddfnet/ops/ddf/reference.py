@@ -2,7 +2,7 @@
 
     y[b,c,p,q] = sum over taps t=(u,v) of D_ch[b,c,t] (*) D_sp[b,g(c),t,p,q] * x[b, c, p*s + (u-k//2)*d, q*s + (v-k//2)*d]
 
-Written to be read. The combined filter (B, C, K, P, Q) is never stored in the forward pass: one tap of it lives at a
+Written to be read. The combined filter (B, C, K, P, Q) is never stored in the forward pass: one tap lives at a
 time. Autograd does keep each tap's factors; the registered op of `api` keeps its three inputs alone.
 """
 
@@ -15,7 +15,7 @@ from ddfnet.ops.registry import needs_reference
 
 
 def ddf_reference(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, g: Geometry) -> Tensor:
-    """Eq. 2 for `g.scale_factor == 1`, inputs shaped as in `ddfnet.ddf`; sums of half types are taken in float32."""
+    """Compute Eq. 2 for `g.scale_factor == 1`, inputs shaped as in `ddfnet.ddf`; half types are summed in float32."""
     k, s, d = g.kernel_size, g.stride, g.dilation
     rows, columns = s * (g.out_height - 1) + 1, s * (g.out_width - 1) + 1
     per_head = (g.heads, g.channels // g.heads)
@@ -55,7 +55,7 @@ def _inside(u: int, v: int, g: Geometry, device: torch.device) -> Tensor:
 
 
 def combined(channel_tap: Tensor | None, spatial_tap: Tensor | None, combine: Combine) -> Tensor:
-    """(*) of Eq. 2: product or sum of the two filters' taps, or the one that is there."""
+    """Apply (*) of Eq. 2: product or sum of the two filters' taps, or the only filter's."""
     if channel_tap is None or spatial_tap is None:
         tap = spatial_tap if channel_tap is None else channel_tap
         if tap is None:

@@ -22,7 +22,7 @@ def ddf_up(
     combine: Combine = "mul",
     backend: Backend = "auto",
 ) -> Tensor:
-    """Upsamples `x` r times with one k x k filter per output pixel and channel: r*r DDF operations, pixel-shuffled.
+    """Upsample `x` r times with one k x k filter per output pixel and channel: r*r DDF operations, pixel-shuffled.
 
     Output pixel (r*p + i, r*q + j) is Eq. 2 at input pixel (p, q), with the spatial filter of that output pixel and the
     channel filter of its phase i*r + j. Spatial filters alone give CARAFE's reassembly.

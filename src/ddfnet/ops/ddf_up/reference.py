@@ -8,7 +8,7 @@ from ddfnet.ops.ddf.reference import ddf_reference
 
 
 def ddf_up_reference(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, g: Geometry) -> Tensor:
-    """DDF-Up for `g.stride == 1`, inputs shaped as in `ddfnet.ddf_up`; sums of half types are taken in float32."""
+    """Compute DDF-Up for `g.stride == 1`, inputs shaped as in `ddfnet.ddf_up`; half types are summed in float32."""
     r = g.scale_factor
     # Cast here, not in each phase: the phases' gradients of x are then added in float32 too.
     wide = torch.promote_types(x.dtype, torch.float32)

@@ -4,7 +4,7 @@
                     --> reference.py, under ordinary autograd; everywhere else
 
 Backward, the derivative of the normalisation is a kernel (`torch.ops.ddfnet.filter_norm_backward`); what is left are matrix
-products and a convolution's gradients, which are PyTorch's own. Second derivatives are those of the reference, which is run
+products and a convolution's gradients, which are PyTorch's. Second derivatives are those of the reference, which is run
 again when they are asked for.
 """
 
@@ -50,7 +50,7 @@ def predict_filters(
     stride: int = 1,
     heads: int = 1,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The filters that a DDF layer makes for `x`, normalised (Eq. 3), for `ddfnet.ddf`.
+    """Return the filters that a DDF layer makes for `x`, normalised (Eq. 3), for `ddfnet.ddf`.
 
     Args:
         x: (B, C, H, W), cast to autocast's dtype where autocast is on.
@@ -84,7 +84,7 @@ def predict_filters(
 
 
 def unsupported(x: Tensor, kernel_size: int, heads: int, backend: Backend | None = None) -> str | None:
-    """Why no kernels, or none of a `backend` as `ddfnet.ddf` takes it, can predict filters from `x`, or None."""
+    """Return why no kernels, or none of a `backend` as `ddfnet.ddf` takes it, can predict filters from `x`, or None."""
     if needs_reference() or is_transformed():
         return "ONNX, torch.func transforms and forward-mode derivatives go through the reference"
     if backend in (None, "auto") and preferred_backend() in ("torch", "reference"):
@@ -97,12 +97,12 @@ def unsupported(x: Tensor, kernel_size: int, heads: int, backend: Backend | None
     if triton:
         return gpu.unsupported(x, kernel_size, heads)
     if torch.compiler.is_compiling() or is_traced():
-        return "compiled or traced for the CPU, it is PyTorch's own operations, for which nothing has to be imported"
+        return "compiled or traced for the CPU, PyTorch's operations run, for which nothing has to be imported"
     return cpu.unsupported(x)
 
 
 def _is_for_triton(x: Tensor) -> bool:
-    """Whether Triton's kernels serve x's device: all but the CPU, and that too where its interpreter is on."""
+    """Return whether Triton's kernels serve x's device: all but the CPU, and that too where its interpreter is on."""
     if x.device.type != "cpu":
         return True
     return not torch.compiler.is_compiling() and unsupported_device(x) is None
@@ -240,7 +240,7 @@ def _gradient(
 
 
 def _spatial_gradient(saved: _Saved, grad: Tensor, options: Options, needs: Sequence[bool]) -> list[Tensor | None]:
-    """Of x, the convolution's weight and its bias."""
+    """Return the gradients of x, the convolution's weight and its bias."""
     x, weight, bias, unit, std = (
         saved.x,
         saved.spatial_weight,
@@ -260,7 +260,7 @@ def _spatial_gradient(saved: _Saved, grad: Tensor, options: Options, needs: Sequ
 
 
 def _channel_gradient(saved: _Saved, grad: Tensor, needs: Sequence[bool]) -> tuple[Tensor | None, list[Tensor | None]]:
-    """Of x, (B, C, 1, 1), and of the five parameters."""
+    """Return the gradients of x, (B, C, 1, 1), and of the five parameters."""
     x, _, _, squeeze_weight, squeeze_bias, weight, bias, scale, _, pooled, hidden, unit, std, _ = saved
     raw, grad_scale = torch.ops.ddfnet.filter_norm_backward(grad.flatten(2), unit, std, scale, 1.0)
     raw = raw.flatten(1)
@@ -298,7 +298,7 @@ def _differentiable_gradient(
 
 
 def _multiply_adds(x: Sequence[int], *args: Any) -> int:
-    """Multiply-adds of the convolution and the two matrix products, as the counter has them for PyTorch's own."""
+    """Count the multiply-adds of the convolution and the two matrix products, as the counter does for PyTorch's."""
     spatial, channel, options = _branches(args)
     batch, _, height, width = x
     pixels = -(-height // options.stride) * -(-width // options.stride)

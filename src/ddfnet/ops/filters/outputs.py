@@ -1,4 +1,4 @@
-"""What a call of the filter prediction's kernels takes beside tensors, and the tensors that it fills."""
+"""The arguments of the filter prediction's kernels beside tensors, and the tensors that they fill."""
 
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class Outputs(NamedTuple):
 
 
 def outputs(x: Tensor, spatial: bool, squeezed: int | None, filters: int, options: Options) -> Outputs:
-    """The tensors that a call fills, with or without the branches.
+    """Return the tensors that a call fills, with or without the branches.
 
     Args:
         squeezed: S, or None without the channel branch, whose filters are `filters`, C.

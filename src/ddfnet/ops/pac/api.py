@@ -8,7 +8,7 @@ of its neighbours. With o the output pixel, n the tap's pixel and t the tap:
 Unfolded patches (B, C, K, P, Q) are never stored, in neither direction: the taps' weighted maps are made in a workspace of a
 fixed size, a band of rows at a time, multiplied by the weights of all taps at once, and made again in the backward pass. The
 three inputs are all that is saved. The transpose is done by phase: output pixels (s*p + i, s*q + j) meet the same taps, so
-that they form a convolution of their own at the resolution of x, and nothing is spent on the zeros between its pixels.
+that they form a convolution at the resolution of x, and nothing is spent on the zeros between its pixels.
 """
 
 import math
@@ -29,7 +29,7 @@ from ddfnet.ops.registry import CALLS, autocast_inputs, define, is_transformed, 
 def pac_conv2d(
     x: Tensor, guide: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, dilation: int = 1
 ) -> Tensor:
-    """Pixel-adaptive convolution: Eq. 3 of the PAC paper with its Gaussian kernel and zero padding that keeps the size.
+    """Apply a pixel-adaptive convolution: Eq. 3 of the PAC paper, Gaussian kernel, zero padding that keeps the size.
 
     Where the guide is the same everywhere, this is `F.conv2d` with padding k//2 * dilation.
 
@@ -62,7 +62,7 @@ def pac_conv2d(
 def pac_conv_transpose2d(
     x: Tensor, guide: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, dilation: int = 1
 ) -> Tensor:
-    """Transposed pixel-adaptive convolution: `pac_conv2d` of x with stride - 1 rows and columns of zeros between its pixels.
+    """Apply a transposed pixel-adaptive convolution: `pac_conv2d` of x with stride - 1 rows and columns of zeros in between.
 
     Weights meet those as they do in a convolution, as in the authors' code: where the guide is the same everywhere, this is
     `F.conv_transpose2d` with its weight flipped, padding k//2 * dilation and the output padding that gives the guide's size.
@@ -117,7 +117,7 @@ class BackwardOptions(NamedTuple):
 
 
 def _pac(x: Tensor, guide: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-    """Weight is (O, K, C)."""
+    """Apply the convolution; the weight is (O, K, C)."""
     dtype, wide = x.dtype, torch.promote_types(x.dtype, torch.float32)
     tensors = (x.to(wide), guide.to(wide), weight.to(wide))
     exporting = torch.compiler.is_compiling() and torch.compiler.is_exporting()
@@ -195,7 +195,7 @@ def _multiply_adds(x: Sequence[int], guide: Sequence[int], weight: Sequence[int]
 
 
 def _flops(x: Sequence[int], guide: Sequence[int], weight: Sequence[int], options: Options) -> int:
-    """FLOPs of the matrix products."""
+    """Count the FLOPs of the matrix products."""
     return 2 * _multiply_adds(x, guide, weight, options)
 
 
@@ -241,7 +241,7 @@ def _check(
     out_channels: int,
     size: list[tuple[int, int]],
 ) -> None:
-    """`out_channels`: the dimension of the weight; `size`: the least and the most of the guide's height and width."""
+    """Check arguments. `out_channels`: the weight's dimension; `size`: least and greatest height and width of the guide."""
     if x.dim() != 4 or x.shape[1] != weight.shape[1 - out_channels] or 0 in x.shape[1:]:
         raise ValueError(f"x: expected (B, {weight.shape[1 - out_channels]}, H, W), got {tuple(x.shape)}")
     fits = guide.dim() == 4 and guide.shape[0] == x.shape[0] and guide.shape[1] > 0

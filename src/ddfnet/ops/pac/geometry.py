@@ -43,7 +43,7 @@ class Geometry(NamedTuple):
 
     @property
     def centre(self) -> int:
-        """The tap that reads its own pixel, and whose Gaussian is 1."""
+        """The tap that reads the output's pixel, and whose Gaussian is 1."""
         return self.kernel_size**2 // 2
 
 
@@ -82,7 +82,7 @@ def out_size(x: Tensor, guide: Tensor, g: Geometry) -> tuple[int, int]:
 
 
 def window(tap: Tap, g: Geometry, samples: slice, first: int, last: int, columns: int) -> tuple[slice, ...]:
-    """Index what a tap reads of the source, in all its channels, for the grid's rows `first` to `last`."""
+    """Return the index of what a tap reads of the source, in all its channels, for the grid's rows `first` to `last`."""
     top, left = g.margin + first * g.step + tap.row, g.margin + tap.column
     rows = slice(top, top + (last - first - 1) * g.step + 1, g.step)
     return samples, slice(None), rows, slice(left, left + (columns - 1) * g.step + 1, g.step)

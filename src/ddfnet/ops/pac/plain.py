@@ -84,7 +84,7 @@ def _weigh(
 
 
 def _matrix(weight: Tensor, phase: Phase) -> Tensor:
-    """(O, T*C), of a phase's taps."""
+    """Return the weights (O, T*C) of a phase's taps."""
     return weight[:, [tap.number for tap in phase.taps]].flatten(1)
 
 

@@ -34,12 +34,12 @@ class ClassificationData(TaskData):
 
     @property
     def transform(self) -> Transform:
-        """What makes a PIL image the tensor (C, H, W) that the network is scored on; needs no data."""
+        """The transform of a PIL image into the tensor (C, H, W) that the network is scored on; needs no data."""
         raise NotImplementedError
 
     @property
     def preparation(self) -> dict[str, Any]:
-        """What `transform` does, in timm's words, with the `size` in pixels."""
+        """The steps of `transform` in timm's words, with the `size` in pixels."""
         raise NotImplementedError
 
 
@@ -221,7 +221,7 @@ class ImageFolderData(ClassificationData):
         return {"crop_pct": self.crop_pct, "crop_mode": self.crop_mode, "interpolation": settled}
 
     def _statistics(self) -> dict[str, Any]:
-        """Mean and standard deviation of each channel; of grey images three times the mean of theirs."""
+        """Return mean and standard deviation of each channel; for grey images, theirs three times."""
         from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
         found = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD, **self.statistics}

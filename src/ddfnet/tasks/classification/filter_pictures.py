@@ -20,7 +20,7 @@ MAPS = 6  # channels of feature maps
 
 
 def draw_all(seen: Look, folder: Path, *, clusters: int) -> list[Path]:
-    """Draws what the layer has: spatial_filters.png, filter_clusters.png, channel_filters.png, feature_maps.png."""
+    """Draw what the layer has: spatial_filters.png, filter_clusters.png, channel_filters.png, feature_maps.png."""
     paths = []
     if seen.spatial is not None:
         paths += [folder / "spatial_filters.png", folder / "filter_clusters.png"]
@@ -35,7 +35,7 @@ def draw_all(seen: Look, folder: Path, *, clusters: int) -> list[Path]:
 
 
 def draw_field(seen: Look, path: Path) -> None:
-    """The image, the filter of every pixel in its place, and the square where the filters differ most, magnified."""
+    """Draw the image, the filter of every pixel in its place, and the square where the filters differ most, magnified."""
     filters = _spatial(seen)
     rows, columns, k, _ = filters.shape
     limit = _limit(filters)
@@ -62,7 +62,7 @@ def draw_field(seen: Look, path: Path) -> None:
 
 
 def draw_clusters(seen: Look, path: Path, count: int) -> None:
-    """The image, the cluster of every pixel's filter, and the mean filter of each cluster with its share of the pixels."""
+    """Draw the image, the cluster of every pixel's filter, and each cluster's mean filter with its share of the pixels."""
     labels, means, shares = cluster(_spatial(seen), count)
     rows, columns = labels.shape
     figure, axes = _row(seen)
@@ -90,7 +90,7 @@ def draw_clusters(seen: Look, path: Path, count: int) -> None:
 
 
 def draw_channel_filters(seen: Look, path: Path) -> None:
-    """The filters of the channels, those that are alike beside each other."""
+    """Draw the filters of the channels, those that are alike beside each other."""
     if seen.channel is None:
         raise ValueError("seen: expected a layer with channel filters")
     filters = seen.channel[_by_likeness(seen.channel)]
@@ -121,7 +121,7 @@ def draw_channel_filters(seen: Look, path: Path) -> None:
 
 
 def draw_feature_maps(seen: Look, path: Path) -> None:
-    """Before the layer and after it, the channels that vary most after it; and those of a dense convolution's that do."""
+    """Draw the maps that vary most after the layer, before and after it, and likewise those of a dense convolution."""
     chosen = _liveliest_channels(seen.after)
     kinds = (
         ("before", seen.before[chosen], chosen),
@@ -158,13 +158,13 @@ def _spatial(seen: Look) -> np.ndarray:
 
 
 def _tiled(filters: np.ndarray) -> np.ndarray:
-    """(P, Q, k, k) -> (P*k, Q*k): each filter in the place of its pixel."""
+    """Tile (P, Q, k, k) -> (P*k, Q*k): each filter in the place of its pixel."""
     rows, columns, k, _ = filters.shape
     return filters.transpose(0, 2, 1, 3).reshape(rows * k, columns * k)
 
 
 def _liveliest(filters: np.ndarray, side: int) -> tuple[int, int]:
-    """Top and left of the square of pixels in which the filters vary most."""
+    """Return top and left of the square of pixels in which the filters vary most."""
     windows = np.lib.stride_tricks.sliding_window_view(filters, (side, side), axis=(0, 1))
     variances: Any = windows.var(axis=(-2, -1)).sum(axis=(2, 3))
     top, left = np.unravel_index(int(variances.argmax()), variances.shape)
@@ -172,12 +172,12 @@ def _liveliest(filters: np.ndarray, side: int) -> tuple[int, int]:
 
 
 def _liveliest_channels(maps: np.ndarray) -> np.ndarray:
-    """The channels whose maps vary most, at most `MAPS`."""
+    """Return the channels whose maps vary most, at most `MAPS`."""
     return np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:MAPS]
 
 
 def _by_likeness(filters: np.ndarray) -> np.ndarray:
-    """An order of filters (C, k, k): by the first principal component's sign and size."""
+    """Return an order of filters (C, k, k): by the first principal component's sign and size."""
     points = filters.reshape(len(filters), -1).astype(np.float64)
     points = points - points.mean(0)
     _, _, directions = np.linalg.svd(points, full_matrices=False)
@@ -185,12 +185,12 @@ def _by_likeness(filters: np.ndarray) -> np.ndarray:
 
 
 def _limit(filters: np.ndarray) -> float:
-    """Of the colours, either side of 0: all but the outermost 0.5% of the weights lie within."""
+    """Return the limit of the colours on either side of 0: all but the outermost 0.5% of the weights lie within."""
     return float(np.percentile(np.abs(filters), 99.5)) or 1.0
 
 
 def _row(seen: Look) -> tuple[Figure, Any]:
-    """Two panels of the image's shape and a square one."""
+    """Return two panels of the image's shape and a square one."""
     height, width = seen.image.shape[:2]
     shape = min(3.0, max(0.5, width / height))
     figure = Figure(figsize=(4 * (2 * shape + 1) + 1, 4.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""What a DDF layer does to one image: the filters it predicts, and its feature maps beside a dense convolution's."""
+"""The effect of a DDF layer on one image: the filters it predicts, and its feature maps beside a dense convolution's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,11 +34,11 @@ class Subject:
     std: Sequence[float]
 
     def prepare(self, image: Image.Image, size: int | None = None) -> tuple[Tensor, np.ndarray]:
-        """The image as the network takes it, (1, C, H, W), and as it is shown, (H, W, 3) in 0..1.
+        """Return the image as the network takes it, (1, C, H, W), and as it is shown, (H, W, 3) in 0..1.
 
         Args:
             image: RGB.
-            size: of the shorter side, in pixels; the network's own without.
+            size: of the shorter side, in pixels; by default the network's.
         """
         side = self.size if size is None else size
         scale = side / min(image.size)
@@ -67,7 +67,7 @@ class Look:
 
 
 def subject(model: str) -> Subject:
-    """The network that `model` names: a run's folder (its best epoch), the authors' checkpoint file or a name of timm.
+    """Return the network that `model` names: a run's folder (its best epoch), the authors' checkpoint or a name of timm.
 
     By name its weights are random. A run's data need not be there.
 
@@ -91,14 +91,14 @@ def subject(model: str) -> Subject:
 def look(
     subject: Subject, images: tuple[Tensor, np.ndarray], layer: str | None = None, beside: Subject | None = None
 ) -> Look:
-    """Runs the image through the network and keeps what its layer sees, predicts and gives.
+    """Run the image through the network and keep what its layer sees, predicts and gives.
 
     Args:
         subject: whose layer it is.
         images: of `subject.prepare`.
         layer: its name; the first DDF layer without.
         beside: a network whose layer of the same name gives the dense maps; a dense convolution with random weights on the
-            layer's own input without.
+            layer's input by default.
 
     Raises:
         ValueError: there is no such layer, or no DDF layer at all, or `beside` takes images of other channels.
@@ -142,7 +142,7 @@ def look(
 
 
 def read(path: Path) -> Image.Image:
-    """The image in a file, as RGB.
+    """Return the image in a file, as RGB.
 
     Raises:
         FileNotFoundError, ValueError: it is not there, or is no image that can be read.
@@ -153,7 +153,7 @@ def read(path: Path) -> Image.Image:
 
 
 def cluster(filters: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """k-means of per-pixel filters: the cluster of each pixel (P, Q), the mean filters (n, k, k) and the shares (n,).
+    """Cluster per-pixel filters by k-means: cluster of each pixel (P, Q), mean filters (n, k, k), shares (n,).
 
     The largest cluster is number 0. There are fewer than `count` where there are fewer different filters.
 
@@ -196,7 +196,7 @@ def _of_run(path: Path) -> Subject:
 
 
 def _seen(network: nn.Module, module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What goes into and comes out of a module of the network at x."""
+    """Return what goes into and comes out of a module of the network at x."""
     seen: list[tuple[Tensor, Tensor]] = []
     hook = module.register_forward_hook(lambda _, args, output: seen.append((args[0].clone(), output.clone())))
     try:
@@ -208,7 +208,7 @@ def _seen(network: nn.Module, module: nn.Module, x: Tensor) -> tuple[Tensor, Ten
 
 
 def _dense(layer: DDF) -> nn.Conv2d:
-    """A dense convolution in the layer's place, its weights drawn as PyTorch draws them, from seed 0."""
+    """Return a dense convolution in the layer's place, its weights drawn as PyTorch draws them, from seed 0."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return nn.Conv2d(

@@ -29,19 +29,19 @@ from ddfnet.tasks.unreadable import note
 class Classification(Task):
     """Train a network of `timm.create_model` under a cosine schedule with warm-up.
 
-    Top-5 is scored beside top-1 where there are more than ten classes. Images that cannot be read are told, and listed in
+    Top-5 is scored beside top-1 where there are more than ten classes. Unreadable images are reported, and listed in
     the summary of the run.
 
     Args:
         network: its name.
         network_args: further arguments of `timm.create_model`, such as `{block_args: {layer_args: {heads: 2}}}`.
         start: weights to begin with: of a run, by its folder, of a checkpoint or of an exported folder. The
-            classifier begins anew where its classes are others.
+            classifier begins at random where its classes are others.
         num_classes: None takes that of the data; a number must agree with it.
         loss: "cross-entropy" or "bce", timm's binary cross-entropy of every class.
         bce_threshold: of "bce": mixed targets above it are ones, the others zeros; None takes them as they are.
         optimizer: name in `timm.optim`.
-        optimizer_args: further arguments of it.
+        optimizer_args: further arguments of the optimiser.
         lr: the highest learning rate, reached after the warm-up.
         lr_batch: the joined batch (devices x batch x accumulated batches) that `lr` is for, which is scaled by the ratio to
             it; None takes `lr` as it is.
@@ -145,7 +145,7 @@ class Classification(Task):
             self.test_top5 = MulticlassAccuracy(num_classes=classes, average="micro", top_k=5)
 
     def _losses(self, classes: int) -> tuple[nn.Module, Mixup | None]:
-        """The loss of training, and what mixes its images, which smooths labels itself."""
+        """Return the loss of training, and what mixes its images, which smooths labels itself."""
         options = self.hparams
         smoothing, mixed = options["label_smoothing"], options["mixup"] > 0 or options["cutmix"] > 0
         mixup = None
@@ -161,7 +161,7 @@ class Classification(Task):
         return nn.CrossEntropyLoss(label_smoothing=0.0 if mixed else smoothing), mixup
 
     def configure_callbacks(self) -> list[lightning.Callback]:
-        """The moving average of the weights, where one is asked for."""
+        """Return the moving average of the weights, where one is asked for."""
         decay = self.hparams["ema_decay"]
         self._averaging = None if decay is None else EMAWeightAveraging(decay=decay)
         return [] if self._averaging is None else [self._averaging]
@@ -181,13 +181,13 @@ class Classification(Task):
         return self.network, _first_readable(data.splits.val, 1).shape, ""
 
     def draw(self, data: TaskData, folder: Path) -> dict[str, Path]:
-        """Draws what the network learned: an input beside its per-pixel spatial filters, where it has such."""
+        """Draw what the network learned: an input beside its per-pixel spatial filters, where it has such."""
         images = _first_readable(data.splits.test, 4)
         path = folder / "filters.png"
         return {"filters": path} if draw_spatial_filters(self.network, images, path) else {}
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores (B, classes) of images (B, C, H, W)."""
+        """Return class scores (B, classes) of images (B, C, H, W)."""
         if self.hparams["channels_last"]:
             images = images.contiguous(memory_format=torch.channels_last)
         scores: Tensor = self.run_network(images)
@@ -215,7 +215,7 @@ class Classification(Task):
         self._score(batch, "test")
 
     def _score(self, batch: Batch, part: Literal["val", "test"]) -> None:
-        """Logs the scores of a batch, and in validation its loss."""
+        """Log the scores of a batch, and in validation its loss."""
         images, labels, unreadable = batch
         note(self.unreadable, unreadable)
         # A batch without a readable image is logged with no weight: a process that logged nothing would leave the others
@@ -259,7 +259,7 @@ class Classification(Task):
         return scheduler
 
     def _lr(self) -> float:
-        """The highest learning rate, for the joined batch of this run."""
+        """Return the highest learning rate, for the joined batch of this run."""
         lr: float = self.hparams["lr"]
         if self.hparams["lr_batch"] is None:
             return lr
@@ -268,12 +268,12 @@ class Classification(Task):
         return lr * joined / self.hparams["lr_batch"]
 
     def lr_scheduler_step(self, scheduler: Scheduler, metric: Any) -> None:  # type: ignore[override]
-        """timm's schedules are told the number of updates done."""
+        """Step timm's schedules, which count updates."""
         scheduler.step_update(num_updates=self.global_step)
 
 
 def _first_readable(split: Split, count: int) -> Tensor:
-    """The first images of a split that can be read, `count` or as many as there are."""
+    """Return the first images of a split that can be read, `count` or as many as there are."""
     images: list[Tensor] = []
     for index in range(len(split)):
         images += split.__getitems__([index]).images

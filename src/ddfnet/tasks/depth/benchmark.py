@@ -1,4 +1,4 @@
-"""Depth upsampling scored as its literature does, image by image: NYU Depth v2 and Lu, by three protocols.
+"""Score depth upsampling as its literature does, image by image: NYU Depth v2 and Lu, by three protocols.
 
     python -m ddfnet.tasks.depth.benchmark --data.root DIR --csv FILE
 
@@ -78,7 +78,7 @@ class Scored:
 
 
 def data_sets(root: Path, *, every: int = 1, cache: Path | None = None) -> list[Scored]:
-    """NYU 1000-1448, every n-th from the first, in cm, without 6 pixels of border; and Lu's six, of 255, whole."""
+    """Return NYU 1000-1448, every n-th from the first, in cm, without 6 pixels of border; and Lu's six, of 255, whole."""
     nyu, lu = NYUDepth8Bit(root / "nyu-depth-v2", "test", cache=cache), Lu(root / "lu")
     return [
         Scored("nyu", nyu, range(0, len(nyu), every), 6, "cm", 100.0),
@@ -87,7 +87,7 @@ def data_sets(root: Path, *, every: int = 1, cache: Path | None = None) -> list[
 
 
 def low_resolution(depth: Tensor, factor: int, protocol: str) -> Tensor:
-    """(1, 1, H, W), of sides that are multiples of `factor`, -> (1, 1, H/f, W/f)."""
+    """Return (1, 1, H/f, W/f) of (1, 1, H, W), whose sides are multiples of `factor`."""
     if protocol == "point":
         first = (factor - 1) // 2
         return depth[:, :, first::factor, first::factor]
@@ -99,7 +99,7 @@ def low_resolution(depth: Tensor, factor: int, protocol: str) -> Tensor:
 
 
 def bicubic(low: Tensor, rgb: Tensor, factor: int, protocol: str) -> Tensor:
-    """Bicubic interpolation between where the samples lie: the base of every ratio."""
+    """Interpolate bicubically between where the samples lie: the base of every ratio."""
     size = (rgb.shape[2], rgb.shape[3])
     if protocol == "bicubic":
         return _pillow_bicubic(low, size)
@@ -107,7 +107,7 @@ def bicubic(low: Tensor, rgb: Tensor, factor: int, protocol: str) -> Tensor:
 
 
 def by_network(network: ConvexUpNet) -> Upsample:
-    """The network as a method."""
+    """Return the network as a method."""
     network = network.eval().to(memory_format=torch.channels_last)
 
     def upsample(low: Tensor, rgb: Tensor, factor: int, protocol: str) -> Tensor:
@@ -119,7 +119,7 @@ def by_network(network: ConvexUpNet) -> Upsample:
 
 
 def by_filter(start: Filter, images: RGBDImages, *, factors: Sequence[int], protocols: Sequence[str]) -> Upsample:
-    """A classical filter as a method, tuned on `images` for each factor and each kind of samples."""
+    """Return a classical filter as a method, tuned on `images` for each factor and each kind of samples."""
     kinds = {protocol: "pac" if protocol == "point" else "bicubic" for protocol in protocols}
     tuned = {
         (factor, kind): tuned_filter(start, images, factor=factor, protocol=kind)
@@ -136,7 +136,7 @@ def by_filter(start: Filter, images: RGBDImages, *, factors: Sequence[int], prot
 def score(
     data: Scored, methods: Mapping[str, Upsample], *, factors: Sequence[int], protocols: Sequence[str]
 ) -> Iterator[Score]:
-    """Of every method on every image, the images in the outermost loop."""
+    """Score every method on every image, the images in the outermost loop."""
     for number in data.numbers:
         image = data.images[number]
         for factor in factors:
@@ -164,7 +164,7 @@ def score(
 
 
 def summary(scores: Sequence[Score]) -> Iterator[dict[str, Any]]:
-    """Means over images of each data set, protocol, factor and method.
+    """Average over the images of each data set, protocol, factor and method.
 
     "ratio" is that of the means, "worst_ratio" that of one image, "best" the share of images on which no other method has
     a smaller RMSE, bicubic interpolation included.
@@ -214,7 +214,7 @@ def _rmse(error: Tensor, data: Scored) -> float:
 
 
 def _outside(found: Tensor, low: Tensor, factor: int, protocol: str, side: int) -> float:
-    """The share of pixels beyond the range of the side x side samples around them, by more than 0.1% of the map's range."""
+    """Return the share of pixels beyond the range of the side x side samples around them, by > 0.1% of the map's range."""
     bounds = []
     for sign in (1, -1):
         if side == 3:
@@ -235,7 +235,7 @@ def _pillow_bicubic(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def write(rows: Sequence[dict[str, Any]], path: Path, where: Mapping[str, Any]) -> None:
-    """A CSV file with a line for each row, each ending with the columns of `where`."""
+    """Write a CSV file with a line for each row, each ending with the columns of `where`."""
     with whole_or_absent(path) as partial, Path(partial).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*rows[0], *where])
         writer.writeheader()

@@ -67,7 +67,7 @@ class Compared:
 
 
 def find(dataset: Dataset, root: Path | None, *, images: int | None = None) -> Compared:
-    """The test images of a data set.
+    """Return the test images of a data set.
 
     Filters are tuned on the training images of the same data set: the first four of NYU, the Motorcycle's training part;
     for what has none, "scenes" and "folder", on the Motorcycle's. Never on what is scored.
@@ -108,7 +108,7 @@ def compare(
     protocol: str = "pac",
     tell: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[Score, Tensor]]:
-    """The scores of every method at every factor, and what it made of the first image (H, W).
+    """Return the scores of every method at every factor, and what it made of the first image (H, W).
 
     Args:
         networks: by name and factor; at a factor it has none for, a name is left out.
@@ -158,7 +158,7 @@ class ByNetwork:
 
 
 def tuned_filter(start: Filter, images: RGBDImages, *, factor: int, protocol: str) -> Filter:
-    """The filter of least RMSE, a mean over the middles of the images, each in parts of its range."""
+    """Return the filter of least RMSE, a mean over the middles of the images, each in parts of its range."""
     split = ScoredSplit(FirstImages(images, TUNED_ON), relative=True)
     middles = [tuple(_middle(tensor) for tensor in split.tensors(index)) for index in range(len(split))]
 
@@ -183,7 +183,7 @@ def _middle(tensor: Tensor) -> Tensor:
 
 
 def _upsampled(method: Method, rgb: Tensor, depth: Tensor, *, factor: int, protocol: str) -> Tensor:
-    """(H, W) from rgb (3, H, W) and the low resolution of depth (1, H, W). All methods are given the same filled map."""
+    """Return (H, W) from rgb (3, H, W) and the low resolution of depth (1, H, W). All methods get the same filled map."""
     low = fill_unknown(low_resolution(depth, factor, protocol))
     return method(low[None], rgb[None], factor=factor, protocol=protocol)[0, 0]
 
@@ -222,7 +222,7 @@ def _score(
 
 
 def write(scores: Sequence[Score], path: Path, where: Mapping[str, Any]) -> None:
-    """Writes a row a score as CSV, each with `where` it was measured: device, versions, date, command."""
+    """Write a row a score as CSV, each with `where` it was measured: device, versions, date, command."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [*(field.name for field in fields(Score)), *where], lineterminator="\n")
     writer.writeheader()
@@ -231,7 +231,7 @@ def write(scores: Sequence[Score], path: Path, where: Mapping[str, Any]) -> None
 
 
 def draw(data: Compared, found: Sequence[tuple[Score, Tensor]], path: Path) -> None:
-    """Draws the first image: a line a factor, with bicubic, the best of the classical methods and the last network."""
+    """Draw the first image: a line a factor, with bicubic, the best of the classical methods and the last network."""
     factors = list(dict.fromkeys(score.factor for score, _ in found))
     lines = []
     for factor in factors:

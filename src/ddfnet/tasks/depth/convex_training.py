@@ -1,4 +1,4 @@
-"""Training of `ConvexUpNet` on NYU Depth v2: one process, one thread, as long as it is given.
+"""Train `ConvexUpNet` on NYU Depth v2: one process, one thread, for as long as the options say.
 
     python -m ddfnet.tasks.depth.convex_training RUN --data.root DIR --minutes 83
 
@@ -70,7 +70,7 @@ class Batch(NamedTuple):
 
 
 def low_resolution(depth: Tensor, factor: int, samples: Samples) -> Tensor:
-    """(B, 1, H, W) -> (B, 1, H/f, W/f): every f-th pixel from the ((f-1)//2)-th, or means of f x f."""
+    """Return (B, 1, H/f, W/f) of (B, 1, H, W): every f-th pixel from the ((f-1)//2)-th, or means of f x f."""
     if samples == "average":
         return F.avg_pool2d(depth, factor)
     first = (factor - 1) // 2
@@ -129,7 +129,7 @@ class Crops:
         return _coloured(photograph, rng), _in_ranges(values, whole, rng)
 
     def _place(self, side: int) -> tuple[int, slice, slice]:
-        """An image and a square of it, often the one of three in which the depth has most edges."""
+        """Return an image and a square of it, often the one of three in which the depth has most edges."""
         rng, best = self.rng, None
         for _ in range(CANDIDATES if rng.random() < STEEP else 1):
             number = self.images.numbers[rng.integers(len(self.images))]
@@ -160,7 +160,7 @@ def _log_uniform(rng: np.random.Generator, least: float, greatest: float) -> flo
 
 
 def _coloured(rgb: Tensor, rng: np.random.Generator) -> Tensor:
-    """With other exposure, white balance and contrast, sometimes grey or with noise."""
+    """Return rgb with another exposure, white balance and contrast, sometimes grey or with noise."""
     if rng.random() >= 0.8:
         return rgb
     gains = torch.tensor(np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.06, 3)), dtype=torch.float32)
@@ -173,7 +173,7 @@ def _coloured(rgb: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _in_ranges(values: Tensor, whole: NDArray[np.float32], rng: np.random.Generator) -> Tensor:
-    """In parts of about the range of the whole map; sometimes as a disparity, or with near and far exchanged."""
+    """Return depth in parts of about the whole map's range; sometimes as a disparity, or with near and far exchanged."""
     if rng.random() < 0.12:
         values, whole = 1e4 / (values + 500), 1e4 / (whole + 500)
     if rng.random() < 0.2:
@@ -184,7 +184,7 @@ def _in_ranges(values: Tensor, whole: NDArray[np.float32], rng: np.random.Genera
 
 
 def _unknown(rng: np.random.Generator, height: int, width: int, *, sparse: bool) -> NDArray[np.bool_]:
-    """Holes; of a sparse map also scattered points, or lines as a LiDAR's."""
+    """Draw holes; in a sparse map also scattered points, or lines as a LiDAR's."""
     holes = np.zeros((height, width), bool)
     if sparse and rng.random() < 0.6:
         if rng.random() < 0.5:
@@ -206,7 +206,7 @@ def _unknown(rng: np.random.Generator, height: int, width: int, *, sparse: bool)
 
 
 def loss_of(output: Tensor, batch: Batch, options: Options) -> Tensor:
-    """RMSE and MAE of each crop, weighted by the options, as parts of about bilinear interpolation's RMSE there.
+    """Return RMSE and MAE of each crop, weighted by the options, as parts of about bilinear interpolation's RMSE there.
 
     Crops that are nearly flat would count too much, so half the batch's mean is added to what a crop is divided by.
     """
@@ -258,7 +258,7 @@ class Run:
 
     @property
     def share(self) -> float:
-        """Of the time."""
+        """The share of the time that has passed."""
         return (time.time() - self.began) / (60 * self.options.minutes)
 
     def save(self) -> None:
@@ -274,7 +274,7 @@ class Run:
         partial.replace(self._path)
 
     def train(self, batch: Batch) -> float:
-        """One step; its loss."""
+        """Take one step and return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.lr * _schedule(self.step, self.share)
         # Crops are in parts of about their image's range already.
@@ -294,7 +294,7 @@ class Run:
 
 
 def _schedule(step: int, share: float) -> float:
-    """The learning rate's factor: a linear start, a flat part, and half a cosine."""
+    """Return the learning rate's factor: a linear start, a flat part, and half a cosine."""
     factor = min(1.0, (step + 1) / WARMUP)
     if share > 1 - DECAY:
         factor *= 0.5 * (1 + math.cos(math.pi * min(1.0, (share - 1 + DECAY) / DECAY))) + 1e-3

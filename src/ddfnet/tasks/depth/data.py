@@ -40,7 +40,7 @@ class Augmentation:
         turn: mirrors and turns by quarters.
         invert: makes near far in half of the crops: others' maps may be disparities.
         colour: strength of changes of brightness, contrast, gamma and white balance; 0 for none.
-        widen: brings a crop to 0..1 by a range between its own and its image's, drawn anew and mostly near its own, so that
+        widen: brings a crop to 0..1 by a random range between the crop's and the image's, mostly near the crop's, so that
             a whole image, whose range is larger than that of any part, is nothing new; else by its image's.
         picks: takes the steepest of so many crops: where depth has no edge, there is little to learn.
     """
@@ -87,7 +87,7 @@ class TrainingSplit:
         return self._kept[index]
 
     def _crop(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """rgb (3, c, c) and depth (1, c, c)."""
+        """Return rgb (3, c, c) and depth (1, c, c)."""
         options, side = self.augmentation, self.augmentation.crop
         rng = np.random.default_rng([self.seed, self._epoch, index])
         image = self._image(int(self._image_of[index]))
@@ -124,7 +124,7 @@ class TrainingSplit:
 
 
 def _steepness(depth: NDArray[np.float32]) -> float:
-    """The mean square of the steps from pixel to pixel, in ranges of the map."""
+    """Return the mean square of the steps from pixel to pixel, in ranges of the map."""
     steps = np.concatenate([np.diff(depth, axis=axis).ravel() for axis in (0, 1)])
     steps = steps[np.isfinite(steps)]
     span = np.nanmax(depth) - np.nanmin(depth)
@@ -132,7 +132,7 @@ def _steepness(depth: NDArray[np.float32]) -> float:
 
 
 def _recoloured(rgb: NDArray[Any], strength: float, rng: np.random.Generator) -> NDArray[Any]:
-    """rgb (H, W, 3) in 0..1 under another light: white balance, contrast, brightness and gamma; some of it in grey."""
+    """Return rgb (H, W, 3) in 0..1 under another light: white balance, contrast, brightness, gamma, in part grey."""
     gains = np.exp(rng.uniform(-0.5, 0.5, 3) * strength + rng.uniform(-1, 1) * strength)
     shift = rng.uniform(-0.25, 0.25) * strength
     gamma = np.exp(rng.uniform(-1, 1) * strength)
@@ -163,7 +163,7 @@ class ScoredSplit:
         return DepthBatch(*(torch.stack(tensors) for tensors in zip(*pairs, strict=True)))
 
     def tensors(self, index: int) -> tuple[Tensor, Tensor]:
-        """rgb (3, H, W) and depth (1, H, W) of an image."""
+        """Return rgb (3, H, W) and depth (1, H, W) of an image."""
         image = cropped(self.images[index])
         span = float(np.nanmax(image.depth) - np.nanmin(image.depth)) or 1.0
         scale = 100 / span if self.relative else reported(image.unit)[1]

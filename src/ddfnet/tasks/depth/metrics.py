@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EDGE_STEP = 0.05  # of the range of an image's depth: a larger step from a pixel to the next is an edge
-EDGE_REACH = 2  # pixels on either side of it that are scored as edge
+EDGE_REACH = 2  # pixels on either side of an edge that are scored as edge
 
-# What scores are told in, where it is not the data's own unit: its name, and how many of it make one of the data's.
+# The unit of scores where it differs from the data's: its name, and how many make one of the data's.
 REPORTED = {"m": ("cm", 100.0)}
 
 
@@ -23,7 +23,7 @@ class DepthErrors(NamedTuple):
 
 
 def depth_errors(depth: Tensor, truth: Tensor, *, border: int = 0) -> DepthErrors:
-    """The errors of an upsampled map (H, W) against the truth (H, W) of the same unit, over the pixels known there.
+    """Return the errors of an upsampled map (H, W) against the truth (H, W) of the same unit, over the pixels known there.
 
     Table 7's RMSE is the mean of `rmse` over images.
 
@@ -55,7 +55,7 @@ def depth_errors(depth: Tensor, truth: Tensor, *, border: int = 0) -> DepthError
 
 
 def depth_edges(truth: Tensor) -> Tensor:
-    """Where a map (H, W) has an edge within 2 pixels: a bool map.
+    """Return where a map (H, W) has an edge within 2 pixels: a bool map.
 
     An edge is a step between neighbours, in a row or a column, of more than 5% of the range of the map, so that it does not
     depend on the unit. Unknown pixels have no neighbours.
@@ -79,5 +79,5 @@ def depth_edges(truth: Tensor) -> Tensor:
 
 
 def reported(unit: str) -> tuple[str, float]:
-    """The unit that scores of data in `unit` are told in, and the factor to it: metres in centimetres, as in Table 7."""
+    """Return the unit in which scores of data in `unit` are reported, and its factor: metres as centimetres (Table 7)."""
     return REPORTED.get(unit, (unit, 1.0))

@@ -23,7 +23,7 @@ WORST = 0.97  # quantile of the first method's errors at which the scale of erro
 def draw_depth(
     rows: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], path: Path, *, factor: int, protocol: str, unit: str
 ) -> None:
-    """A line an image: RGB, low resolution, truth, bicubic and the network's, and the errors of both.
+    """Draw a line an image: RGB, low resolution, truth, bicubic and the network's, and the errors of both.
 
     Args:
         rows: rgb (3, H, W) in 0..1, low (h, w), truth (H, W) and the network's (H, W); NaN where unknown.
@@ -51,7 +51,7 @@ def draw_line(
     border: int,
     unit: str,
 ) -> None:
-    """Draws on 3 + 2n of the axes: RGB, low resolution, truth, what n methods found, and their errors on one scale.
+    """Draw on 3 + 2n of the axes: RGB, low resolution, truth, what n methods found, and their errors on one scale.
 
     Args:
         methods: (H, W) by name; the first is what the scale of the errors is set by.

@@ -83,7 +83,7 @@ def _draw_errors(axes: Any, errors: list[Map], step: int, unit: str) -> Any:
 
 
 def rmse(error: Map) -> float:
-    """The root of the mean square of an error map, over its known pixels."""
+    """Return the root of the mean square of an error map, over its known pixels."""
     return float(np.sqrt(np.nanmean(np.square(error, dtype=np.float64))))
 
 

@@ -27,7 +27,7 @@ class Method(Protocol):
 
 
 def interpolate(low: Tensor, size: tuple[int, int], *, factor: int, protocol: str, mode: Mode) -> Tensor:
-    """low (B, C, h, w) at `size` (H, W), interpolated between where its samples lie and constant beyond the outermost.
+    """Interpolate low (B, C, h, w) to `size` (H, W) between where its samples lie; constant beyond the outermost.
 
     Under protocol "bicubic" this is `F.interpolate`. "nearest" gives a pixel halfway between two samples the first.
     """
@@ -90,7 +90,7 @@ class JointBilateral:
         values[..., first::factor, first::factor] = torch.cat([low, torch.ones_like(low)], 1)
         sums = _by_strips(lambda values, guide: blur(values, guide, "constant"), values, rgb, reach)
         dense = interpolate(low, (height, width), factor=factor, protocol=protocol, mode="bilinear")
-        # Where no sample has a weight that float32 can tell, the interpolated value stands.
+        # Where no sample has a weight above float32's rounding, the interpolated value stands.
         return torch.where(sums[:, 1:] > torch.finfo(sums.dtype).tiny * 1e6, sums[:, :1] / sums[:, 1:], dense)
 
 
@@ -135,7 +135,7 @@ GRIDS: dict[type, dict[str, tuple[Any, ...]]] = {
 
 
 def tune(start: Filter, error: Callable[[Filter], float], *, protocol: str) -> tuple[Filter, float]:
-    """The filter of least error that is found by improving one parameter of `start` after the other over its grid.
+    """Return the filter of least error that is found by improving one parameter of `start` after the other over its grid.
 
     It ends where a whole round improves none.
 
@@ -167,7 +167,7 @@ def tune(start: Filter, error: Callable[[Filter], float], *, protocol: str) -> t
 
 
 def _by_strips(blur: Callable[[Tensor, Tensor], Tensor], values: Tensor, guide: Tensor, reach: int) -> Tensor:
-    """`blur` of the whole, over strips of rows that hold `STRIP` taps each, with the rows around them that they see."""
+    """Apply `blur` to the whole by strips of rows that hold `STRIP` taps each, with the rows around that they read."""
     height, width = values.shape[-2:]
     rows = max(1, STRIP // ((2 * reach + 1) ** 2 * width))
     parts = []

@@ -45,7 +45,7 @@ class DepthUpsampling(Task):
         network_args: further arguments of the network, such as `{residual: true}`.
         protocol: how the low resolution is made, "pac" or "bicubic"; see `ddfnet.data.depth.protocols`.
         loss: of the known pixels of a crop: "mse", or "l1".
-        start: what this run begins with, of the same network at the same factor or half of it, see `begin_with`: the best
+        start: weights to begin with, of the same network at the same factor or half of that, see `begin_with`: the best
             weights of a run, by its folder, or a .safetensors file of a DDFUpNet.
         init: "default", or "he": weights such that a stage keeps the variance of what it is given, see `initialise`.
         optimizer: "adam" or "adamw".
@@ -128,7 +128,7 @@ class DepthUpsampling(Task):
         return _FromImage(self.network), shape, f"{shape[2]} x {shape[3]} pixels"
 
     def draw(self, data: TaskData, folder: Path) -> dict[str, Path]:
-        """Draws test images: RGB, the low resolution, bicubic, ours and its error. Writes the weights of a DDFUpNet."""
+        """Draw test images: RGB, the low resolution, bicubic, ours and its error. Write the weights of a DDFUpNet."""
         split: ScoredSplit = data.splits.test
         path = folder / "depth.png"
         rows = []
@@ -143,16 +143,16 @@ class DepthUpsampling(Task):
         return {"depth": path}
 
     def predict(self, low: Tensor, rgb: Tensor) -> Tensor:
-        """Upsamples low (B, 1, h, w), in any unit and NaN where unknown, under rgb; on the CPU, in the mode of eval."""
+        """Upsample low (B, 1, h, w), in any unit and NaN where unknown, under rgb; on the CPU, in the mode of eval."""
         with self.inference():
             return self(low.to(self.device), rgb.to(self.device)).cpu()
 
     def low_resolution(self, depth: Tensor) -> Tensor:
-        """The low resolution of depth (B, 1, H, W), NaN where unknown, by the protocol."""
+        """Return the low resolution of depth (B, 1, H, W), NaN where unknown, by the protocol."""
         return low_resolution(depth, self.hparams["scale_factor"], self.hparams["protocol"])
 
     def forward(self, low: Tensor, rgb: Tensor) -> Tensor:
-        """Depth (B, 1, H, W) from low (B, 1, h, w), in any unit and NaN where unknown, and rgb (B, 3, H, W) in 0..1."""
+        """Return depth (B, 1, H, W) from low (B, 1, h, w), any unit and NaN where unknown, and rgb (B, 3, H, W) in 0..1."""
         if self.hparams["channels_last"]:
             rgb = rgb.contiguous(memory_format=torch.channels_last)
         return upsample(self.network, low, rgb)
@@ -162,7 +162,7 @@ class DepthUpsampling(Task):
         if self.hparams["channels_last"]:
             rgb = rgb.contiguous(memory_format=torch.channels_last)
         low = self.low_resolution(depth)
-        # A crop may know nothing at its samples; of it nothing can be learned.
+        # A crop may know nothing at its samples; such a crop teaches nothing.
         usable = low.isfinite().flatten(1).any(1)
         if not usable.all():
             rgb, depth, low = rgb[usable], depth[usable], low[usable]
@@ -231,9 +231,9 @@ class DepthUpsampling(Task):
 
 @torch.no_grad()
 def initialise(network: JointUpsampler) -> None:
-    """He et al.'s initialisation (ICCV 2015) of every layer, a transposed one by the taps that meet an output pixel.
+    """Initialise every layer as He et al. (ICCV 2015); a transposed one by the taps that meet an output pixel.
 
-    PyTorch's own shrinks what passes a layer to 0.4 of it, and DDF-Up, whose filters have a norm of 1 together, to a third:
+    PyTorch's default shrinks what passes a layer to 0.4 times, and DDF-Up, whose filters together have norm 1, to a third:
     after four stages next to nothing is left of the depth. The last layer starts at a tenth: the first steps are calm.
     """
     for name, layer in network.named_modules():
@@ -253,7 +253,7 @@ def initialise(network: JointUpsampler) -> None:
 
 @torch.no_grad()
 def begin_with(network: JointUpsampler, start: str | Path) -> None:
-    """Gives `network` the weights of the same one, or of one of half its factor with its coarsest stage twice.
+    """Give `network` the weights of the same one, or of one of half its factor with its coarsest stage twice.
 
     Args:
         start: folder of a run, or a .safetensors file of `save`.
@@ -276,14 +276,14 @@ def begin_with(network: JointUpsampler, start: str | Path) -> None:
     try:
         network.load_state_dict(begun)
     except RuntimeError as error:
-        told, factor = str(error).splitlines()[-1].strip(), network.scale_factor
+        reason, factor = str(error).splitlines()[-1].strip(), network.scale_factor
         raise ValueError(
-            f"start: expected the weights of the same network at {factor}x or {factor // 2}x, got {start} ({told})"
+            f"start: expected the weights of the same network at {factor}x or {factor // 2}x, got {start} ({reason})"
         ) from None
 
 
 def upsample(network: JointUpsampler, low: Tensor, rgb: Tensor) -> Tensor:
-    """`network` on maps of any unit: unknown pixels filled, each map brought to 0..1 by its known values, and back.
+    """Run `network` on maps of any unit: unknown pixels filled, each map brought to 0..1 by its known values, and back.
 
     Args:
         low: (B, 1, h, w), NaN where unknown.

@@ -19,7 +19,7 @@ Paths = tuple[Path, Path]  # the folder of images and the annotation file
 
 @dataclass(frozen=True)
 class DetectionSplits:
-    """A detection data set. Where it has no test images of its own, `test` is `val`."""
+    """A detection data set. Without test images, `test` is `val`."""
 
     train: DetectionSplit
     val: DetectionSplit
@@ -27,7 +27,7 @@ class DetectionSplits:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; the first is that of label 1."""
+        """The names of the classes; the first is that of label 1."""
         return self.train.classes
 
 

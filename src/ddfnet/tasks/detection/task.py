@@ -22,7 +22,7 @@ from ddfnet.tasks.task import Task, gathered
 from ddfnet.tasks.unreadable import note
 
 # As COCO reports them: mean average precision over IoU 0.50 to 0.95, at 0.50 and 0.75, and of boxes of an area below 32^2,
-# below 96^2 and above, in the image's own pixels.
+# below 96^2 and above, in pixels of the image.
 SCORES = {
     "mAP": "map",
     "mAP_50": "map_50",
@@ -33,7 +33,7 @@ SCORES = {
 }
 NONE_SUCH = -1.0  # what COCO's scorer says where there is nothing to be found
 PICTURES = 6  # test images drawn
-ASPECT_RATIOS = [0.5, 1.0, 2.0]  # the detector's own
+ASPECT_RATIOS = [0.5, 1.0, 2.0]  # the detector's
 SURE = 0.3  # least score of the detections drawn
 Found = tuple[int, dict[str, Tensor], dict[str, Tensor]]  # an image: its place in the split, detections, targets
 
@@ -41,17 +41,17 @@ Found = tuple[int, dict[str, Tensor], dict[str, Tensor]]  # an image: its place 
 class Detection(Task):
     """Train Faster R-CNN; the defaults are Table 6's protocol.
 
-    Images that cannot be read are told, and listed in the summary of the run.
+    Images that cannot be read are reported, and listed in the summary of the run.
 
     Args:
         backbone, upsample, weights, weights_backbone: of `ddfnet.models.fasterrcnn_resnet50_fpn_ddf_up`.
         start: weights to begin with: of a run, by its folder, of a checkpoint or of an exported folder. The
-            box predictor begins anew where its classes are others.
+            box predictor begins at random where its classes are others.
         num_classes: without the background; None takes that of the data; a number must agree with it.
         min_size: images are resized so that their short side has so many pixels,
         max_size: and their long side at most so many.
         anchor_sizes: side of the anchors of each level of the pyramid (of the square of their area), the largest map first,
-            in pixels of the resized image; None: the detector's own.
+            in pixels of the resized image; None: the detector's.
         aspect_ratios: height over width of the anchors; others than the default need `anchor_sizes`.
         network_args: further arguments of the detector, such as `{box_detections_per_img: 300}`.
         optimizer: "sgd" or "adamw".
@@ -66,7 +66,7 @@ class Detection(Task):
         channels_last: runs the backbone and the pyramid in the channels_last memory format.
     """
 
-    takes_batches = False  # but lists of images, each of its own size
+    takes_batches = False  # but lists of images, each of another size
     look = 1  # a step takes so long that waiting for its loss does not matter
 
     def __init__(
@@ -143,7 +143,7 @@ class Detection(Task):
         return network.backbone, shape, "backbone and pyramid"
 
     def draw(self, data: TaskData, folder: Path) -> dict[str, Path]:
-        """Draws detections beside the ground truth; writes those of all test images, if just found, as COCO's results."""
+        """Draw detections beside the ground truth; write those of all test images, if just found, as COCO's results."""
         split = data.splits.test
         images, targets, _, _ = _first_readable(split, PICTURES)
         path = folder / "detections.png"
@@ -153,12 +153,12 @@ class Detection(Task):
         return {"detections": path}
 
     def predict(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Boxes, labels and scores of each image (3, H, W) in 0..1, on the CPU; the mode of training is kept."""
+        """Return boxes, labels and scores of each image (3, H, W) in 0..1, on the CPU; the mode of training is kept."""
         with self.inference():
             return _on_cpu(self([image.to(self.device) for image in images]))
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        """Detections of images (3, H, W) in 0..1: boxes (N, 4) in pixels, labels (N,) from 1, scores (N,)."""
+        """Return detections of images (3, H, W) in 0..1: boxes (N, 4) in pixels, labels (N,) from 1, scores (N,)."""
         found: list[dict[str, Tensor]] = self.network(images)
         return [{**detections, "boxes": detections["boxes"].float()} for detections in found]
 
@@ -229,7 +229,7 @@ class Detection(Task):
 
 
 def _first_readable(split: DetectionSplit, count: int) -> Batch:
-    """The first images of a split that can be read, `count` or as many as there are."""
+    """Return the first images of a split that can be read, `count` or as many as there are."""
     places: list[int] = []
     for index in range(len(split)):
         places += split.__getitems__([index]).places
@@ -241,14 +241,14 @@ def _first_readable(split: DetectionSplit, count: int) -> Batch:
 
 
 def _on_cpu(images: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """What is scored is scored there, box by box."""
+    """Move detections to the CPU, where they are scored box by box."""
     return [{name: value.cpu() for name, value in of_image.items()} for of_image in images]
 
 
 def average_precision() -> MeanAveragePrecision:
-    """COCO's scores of boxes, as pycocotools computes them.
+    """Compute COCO's scores of boxes, as pycocotools does.
 
-    torchmetrics' own thresholds are rounded to float32, which moves scores in their third digit: a recall of exactly 0.05
+    torchmetrics' thresholds are rounded to float32, which moves scores in their third digit: a recall of exactly 0.05
     misses a threshold of 0.0500000007. These are pycocotools'.
     """
     metric = MeanAveragePrecision(

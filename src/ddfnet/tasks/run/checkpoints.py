@@ -13,7 +13,7 @@ from ddfnet.atomic import whole_or_absent
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints, written under a temporary name in their own folder and moved."""
+    """Lightning's checkpoints, written under a temporary name in their folder and moved."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)
@@ -28,7 +28,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """What was saved in `path`, on the CPU; only tensors and plain Python data are ever loaded.
+    """Return what was saved in `path`, on the CPU; only tensors and plain Python data are ever loaded.
 
     Raises:
         FileNotFoundError: no such file.
@@ -57,7 +57,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Loads the weights of `path` into `model`; ValueError, in one sentence, where they are those of another."""
+    """Load the weights of `path` into `model`; raise ValueError, in one sentence, if they are those of another."""
     checkpoint = load_checkpoint(path)
     classes = checkpoint.get("classes")
     if classes is not None and classes != list(getattr(model, "classes", classes)):

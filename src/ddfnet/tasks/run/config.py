@@ -1,4 +1,4 @@
-"""The configuration of a run as plain data, with today's classes in the place of those of older versions."""
+"""The configuration of a run as plain data, with today's classes in place of those of older versions."""
 
 from copy import deepcopy
 from pathlib import Path

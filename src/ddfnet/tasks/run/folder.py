@@ -1,6 +1,6 @@
 """One run: a task trained in a folder, resumed where it was killed, scored once at the end.
 
-RUN/config.yaml   what it was told          RUN/metrics.csv    one row an epoch
+RUN/config.yaml   its options               RUN/metrics.csv    one row an epoch
 RUN/last.ckpt     where it is               RUN/summary.json   what came out
 RUN/best.ckpt     the epoch chosen          RUN/*.png          pictures
 """
@@ -42,11 +42,11 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether anything of a run is here."""
+        """True if anything of a run is here."""
         return any(path.exists() for path in (self.config, self.last, self.best, self.metrics, self.summary))
 
     def read_summary(self) -> dict[str, Any] | None:
-        """What the finished run wrote, None before it finished."""
+        """Return what the finished run wrote, None before it finished."""
         if not self.summary.is_file():
             return None
         try:
@@ -73,7 +73,7 @@ def train(
     Args:
         seed: of weights, order and augmentation.
         facts: what the summary says of the run besides, such as the command, the recipe and the changes to it.
-        trainer_options: of `pytorch_lightning.Trainer`; its `logger` is told what `metrics.csv` is.
+        trainer_options: of `pytorch_lightning.Trainer`; its `logger` gets what `metrics.csv` gets.
 
     Raises:
         ValueError: an option or the data make training impossible, or a score is not finite.
@@ -171,13 +171,13 @@ def make_trainer(options: dict[str, Any], callbacks: list[lightning.Callback]) -
 
 
 def describe_device(trainer: lightning.Trainer) -> str:
-    """The device's name, as people know it."""
+    """Return the name by which people know the device."""
     root = trainer.strategy.root_device
     return torch.cuda.get_device_name(root) if root.type == "cuda" else f"{root.type} ({platform.machine()})"
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on."""
+    """Return the versions that a result depends on."""
     packages = ("torch", "torchvision", "pytorch-lightning", "timm", "numba", "kornia")
     found = {"ddfnet": ddfnet.__version__, "python": platform.python_version()}
     for package in packages:

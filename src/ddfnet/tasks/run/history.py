@@ -16,7 +16,7 @@ from ddfnet.atomic import write_text
 class SeedEachEpoch(lightning.Callback):
     """Seeds every random number generator at the start of an epoch, so that a resumed epoch is the undisturbed one.
 
-    Each process draws numbers of its own.
+    Each process draws other numbers.
     """
 
     def __init__(self, seed: int) -> None:
@@ -57,11 +57,11 @@ class History(lightning.Callback):
         if trainer.is_global_zero:
             self.write()
             if not sys.stdout.isatty():
-                told = (f"{name} {row[name]:.4f}" for name in sorted(trainer.callback_metrics))
-                print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}:", ", ".join(told), flush=True)
+                scores = (f"{name} {row[name]:.4f}" for name in sorted(trainer.callback_metrics))
+                print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}:", ", ".join(scores), flush=True)
 
     def write(self) -> None:
-        """Writes `metrics.csv`, one row an epoch."""
+        """Write `metrics.csv`, one row an epoch."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(name for row in self.rows for name in row)))
         writer.writeheader()
@@ -70,7 +70,7 @@ class History(lightning.Callback):
 
     @property
     def best(self) -> dict[str, float]:
-        """The row of the first epoch whose metric none surpasses; ValueError where an epoch has none."""
+        """The row of the first epoch whose metric none surpasses; raises ValueError if an epoch has none."""
         if any(self.metric not in row for row in self.rows):
             raise ValueError(f"data: expected validation images that can be read, got none to compute {self.metric} by")
         sign = 1 if self.mode == "max" else -1

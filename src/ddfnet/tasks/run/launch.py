@@ -1,7 +1,7 @@
-"""What launched this process, and what follows from it: torchrun or SLURM say how many processes there are, and where.
+"""The launcher of this process: torchrun or SLURM say how many processes there are, and where.
 
 Restarts by torchrun's --max-restarts are tested and supported on one node. TORCHELASTIC_RESTART_COUNT is that of each
-node's agent, which does not raise it where it only sees that other nodes come anew: on several nodes the processes may not
+node's agent, which does not raise it where it only sees that other nodes restart: on several nodes the processes may not
 agree on the attempt. There, start the job again by `ddfnet train --resume`.
 """
 
@@ -18,7 +18,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 
 
 def rank() -> int:
-    """This process's number among those of the run: 0 where it is the only one."""
+    """Return this process's number among those of the run: 0 where it is the only one."""
     for environment in (TorchElasticEnvironment, SLURMEnvironment):
         if environment.detect() and launched_processes() is not None:
             return int(environment().global_rank())
@@ -26,13 +26,13 @@ def rank() -> int:
 
 
 def restarted() -> bool:
-    """Whether the launcher starts this process again after a failure: torchrun's --max-restarts, SLURM's requeueing."""
+    """True if the launcher starts this process again after a failure: torchrun's --max-restarts, SLURM's requeueing."""
     counts = (os.environ.get(name, "0") for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
     return any(count.isdecimal() and int(count) > 0 for count in counts)
 
 
 def meet_anew() -> None:
-    """After a restart by torchrun, lets the processes find each other at a port of this attempt.
+    """Let the processes find each other at a new port after a restart by torchrun.
 
     torchrun serves one store for all attempts, in which the addresses of processes that are gone still stand: those of the
     next attempt would try to reach them (PyTorch 2.15). Does nothing otherwise.
@@ -51,7 +51,7 @@ def meet_anew() -> None:
 
 
 def launched_processes() -> tuple[int, int] | None:
-    """Processes a node and nodes, as torchrun or srun started them; None where neither did."""
+    """Return processes per node and nodes, as torchrun or srun started them; None if neither did."""
     environment = os.environ
     if TorchElasticEnvironment.detect():
         a_node = int(environment["LOCAL_WORLD_SIZE"])
@@ -63,7 +63,7 @@ def launched_processes() -> tuple[int, int] | None:
 
 
 def placed(options: dict[str, Any]) -> dict[str, Any]:
-    """The trainer's options with the launcher's processes as its devices and nodes.
+    """Return the trainer's options with the launcher's processes as its devices and nodes.
 
     Raises:
         ValueError: the options name other numbers.

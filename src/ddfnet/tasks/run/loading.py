@@ -1,4 +1,4 @@
-"""A trained run from its folder alone: its network needs neither the data nor a download."""
+"""Load a trained run from its folder alone: its network needs neither the data nor a download."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Several runs side by side: recipes times seeds, each in a folder of its own, resumed where they were killed.
+"""Several runs side by side: recipes times seeds, each in a folder, resumed where they were killed.
 
 STUDY/RECIPE-seedN        a run, as `ddfnet train` leaves it
 STUDY/RECIPE-seedN.log    what it printed
@@ -40,11 +40,11 @@ class Trial:
 
     @property
     def arguments(self) -> list[str]:
-        """Of `ddfnet train`, for the whole run."""
+        """The arguments of `ddfnet train`, for the whole run."""
         return ["--config", self.recipe, "--seed", str(self.seed), *self.options]
 
     def check(self) -> None:
-        """ValueError where the folder holds a run of other options."""
+        """Raise ValueError if the folder holds a run of other options."""
         if not self.folder.config.is_file():
             return
         words = shlex.split(self.folder.config.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# "))
@@ -57,7 +57,7 @@ class Trial:
 
 
 def trials(recipes: Sequence[str], seeds: Sequence[int], options: Sequence[str], folder: Path) -> list[Trial]:
-    """Every recipe with the first seed, then with the next: what is done when time runs out compares all of them."""
+    """Return every recipe with the first seed, then with the next: what is done when time runs out compares all of them."""
     return [
         Trial(recipe, seed, tuple(options), RunFolder(folder / f"{recipe.replace('/', '-')}-seed{seed}"))
         for seed in dict.fromkeys(seeds)
@@ -66,7 +66,7 @@ def trials(recipes: Sequence[str], seeds: Sequence[int], options: Sequence[str],
 
 
 def run(todo: Sequence[Trial], *, jobs: int, threads: int, tell: Callable[[str], None]) -> None:
-    """Runs or resumes what is not finished, `jobs` at a time, each on so many threads.
+    """Run or resume what is not finished, `jobs` at a time, each on so many threads.
 
     Raises:
         ValueError: a folder holds another run.
@@ -115,7 +115,7 @@ def run(todo: Sequence[Trial], *, jobs: int, threads: int, tell: Callable[[str],
 
 
 def collect(done: Sequence[Trial]) -> list[Row]:
-    """A row a finished run, then for each recipe the mean and the spread of its scores."""
+    """Return a row a finished run, then for each recipe the mean and the spread of its scores."""
     rows: list[Row] = []
     for trial in done:
         summary = trial.folder.read_summary()
@@ -131,14 +131,14 @@ def collect(done: Sequence[Trial]) -> list[Row]:
             "images_per_second",
             "train_seconds",
         )
-        told = {name: summary.get(name) for name in (*counts, "device", "threads", "date")}
+        facts = {name: summary.get(name) for name in (*counts, "device", "threads", "date")}
         command = shlex.join(["ddfnet", "train", *trial.arguments])
         rows.append(
             {
                 "recipe": trial.recipe,
                 "seed": trial.seed,
                 **scores,
-                **told,
+                **facts,
                 "changes": json.dumps(summary.get("changes")),
                 "command": command,
                 **summary["versions"],
@@ -149,7 +149,7 @@ def collect(done: Sequence[Trial]) -> list[Row]:
 
 
 def _spreads(rows: Sequence[Row]) -> list[Row]:
-    """The mean of each recipe's scores and, of several runs, their standard deviation."""
+    """Return the mean of each recipe's scores and, of several runs, their standard deviation."""
     spreads: list[Row] = []
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         of_recipe = [row for row in rows if row["recipe"] == recipe]
@@ -164,12 +164,12 @@ def _spreads(rows: Sequence[Row]) -> list[Row]:
 
 
 def test_scores(rows: Sequence[Row]) -> list[str]:
-    """Names of the test scores that any of the rows has: recipes of different tasks have different ones."""
+    """Return the names of the test scores that any row has: recipes of different tasks have different ones."""
     return list(dict.fromkeys(name for row in rows for name in row if name.startswith("test_")))
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
-    """Writes the rows of `collect` as CSV."""
+    """Write the rows of `collect` as CSV."""
     text = io.StringIO()
     columns = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -179,7 +179,7 @@ def write(rows: Sequence[Row], path: Path) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows that `write` wrote: scores as numbers, seeds as whole ones, what a row does not have left out.
+    """Return the rows that `write` wrote: scores as numbers, seeds as whole ones, what a row does not have left out.
 
     Raises:
         ValueError: a score or a seed is no number.

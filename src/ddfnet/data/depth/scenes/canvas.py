@@ -21,7 +21,7 @@ FINE = 3.0  # pixels: bends of thinner tubes need no joints
 
 
 class Canvas:
-    """What each pixel sees: depth, normal, material and the place on the material.
+    """The view of each pixel: depth, normal, material and the place on the material.
 
     Attributes:
         depth: (S, S), infinite where nothing is.
@@ -47,11 +47,11 @@ class Canvas:
         self.v = np.zeros((size, size), np.float32)
 
     def seen(self, points: ArrayLike) -> NDArray[np.float64]:
-        """World points (..., 3) in camera coordinates."""
+        """Return world points (..., 3) in camera coordinates."""
         return (np.asarray(points, np.float64) - self.position) @ self.rotation.T
 
     def pixels(self, length: float, depth: float) -> float:
-        """How many pixels a length across the view takes at a depth."""
+        """Return how many pixels a length across the view takes at a depth."""
         return length * self.focal / max(depth, NEAR)
 
     def patch(
@@ -64,7 +64,7 @@ class Canvas:
         outline: Outline | None = None,
         bend: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> None:
-        """A flat piece, `centre + s a + t b` for s and t from -1 to 1 where `outline` has them; a is upright on b.
+        """Draw a flat piece, `centre + s a + t b` for s and t from -1 to 1 where `outline` has them; a is upright on b.
 
         bend: how far its depth swings, relative to it; how often over the patch; and where it begins, in radians.
         """
@@ -103,7 +103,7 @@ class Canvas:
     def box(
         self, centre: ArrayLike, sides: ArrayLike, yaw: float, material: int, *, axes: ArrayLike | None = None
     ) -> None:
-        """A box of the given sides (x, y, z), turned by `yaw` about the upright; or the columns of `axes` are its own."""
+        """Draw a box of the given sides (x, y, z), turned by `yaw` about the upright, or along the columns of `axes`."""
         middle, half = np.asarray(centre, np.float64), np.asarray(sides, np.float64) / 2
         own = upright(yaw) if axes is None else np.asarray(axes, np.float64)
         towards = self.position - middle
@@ -115,7 +115,7 @@ class Canvas:
             self.patch(middle + side * half[axis] * own[:, axis], a, b, material)
 
     def ellipsoid(self, centre: ArrayLike, radii: ArrayLike, material: int, *, axes: ArrayLike | None = None) -> None:
-        """An ellipsoid with the columns of `axes` as its own, or the world's."""
+        """Draw an ellipsoid with the columns of `axes`, or the world's axes, as its axes."""
         middle, lengths = self.seen(centre), np.asarray(radii, np.float64)
         window = self._window([middle.tolist()], float(lengths.max()))
         if window is None or middle[2] < lengths.max() + NEAR:
@@ -136,7 +136,7 @@ class Canvas:
         self._draw(window, inside, depth, places[0] * size, (places[1] + places[2]) * size, normals, material)
 
     def tube(self, start: ArrayLike, end: ArrayLike, radius: float, material: int) -> None:
-        """A cylinder's mantle between two points."""
+        """Draw a cylinder's mantle between two points."""
         first, last = self.seen(start), self.seen(end)
         if max(first[2], last[2]) < NEAR + radius:
             return
@@ -155,7 +155,7 @@ class Canvas:
             )
 
     def path(self, points: ArrayLike, radius: float, material: int) -> None:
-        """Tubes from point to point, with round joints where they are thick enough to be seen."""
+        """Draw tubes from point to point, with round joints where they are thick enough to be seen."""
         places = np.asarray(points, np.float64)
         for start, end in pairwise(places):
             self.tube(start, end, radius, material)
@@ -185,7 +185,7 @@ class Canvas:
         self._draw(window, inside, depth, along + np.float32(begun), normals[0] * np.float32(radius), normals, material)
 
     def _window(self, points: list[list[float]], radius: float) -> Window | None:
-        """The pixels that can see what is within `radius` of the points' hull; None where none can."""
+        """Return the pixels that can see what is within `radius` of the points' hull; None if none can."""
         if max(z for _, _, z in points) + radius < NEAR:
             return None
         if min(z for _, _, z in points) - radius < NEAR:
@@ -205,7 +205,7 @@ class Canvas:
         return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
 
     def _linear(self, weights: NDArray[np.float64], window: Window) -> Floats:
-        """weights . ray for each ray of the window."""
+        """Compute weights . ray for each ray of the window."""
         x, y, z = weights.astype(np.float32)
         return self.rays[window[1]] * x + (self.rays[window[0], None] * y + z)
 
@@ -219,7 +219,7 @@ class Canvas:
         normal: Floats | NDArray[np.float64],
         material: int,
     ) -> None:
-        """Puts the shape where it is nearer than what is there."""
+        """Draw the shape where it is nearer than what is there."""
         front = inside & (depth < self.depth[window])
         np.copyto(self.depth[window], depth, where=front)
         np.copyto(self.u[window], u, where=front)
@@ -230,10 +230,10 @@ class Canvas:
 
 
 def _dot(ways: Sequence[Floats], others: Sequence[Floats] | Floats) -> Floats:
-    """The scalar product of vectors whose three parts are maps or numbers."""
+    """Compute the scalar product of vectors whose three parts are maps or numbers."""
     return ways[0] * others[0] + ways[1] * others[1] + ways[2] * others[2]
 
 
 def upright(yaw: float) -> NDArray[np.float64]:
-    """Columns: the axes turned by `yaw` about the upright."""
+    """Return axes turned by `yaw` about the upright, as columns."""
     return np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])

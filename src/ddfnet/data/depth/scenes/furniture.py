@@ -10,17 +10,17 @@ SIDEWAYS = np.array([1.0, 0.0, 0.0])
 
 
 def at(place: ArrayLike, yaw: float, offset: ArrayLike) -> Place:
-    """The world point `offset` from `place`, in axes turned by `yaw`."""
+    """Return the world point `offset` from `place`, in axes turned by `yaw`."""
     return np.asarray(place, np.float64) + upright(yaw) @ np.asarray(offset, np.float64)
 
 
 def above(place: Place, high: float) -> Place:
-    """The world point so high above `place`."""
+    """Return the world point at this height above `place`."""
     return place + np.array([0.0, 0.0, high])
 
 
 def table(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, material: int, other: int) -> None:
-    """A board on four legs, with things on it."""
+    """Draw a board on four legs, with things on it."""
     wide, deep, high = rng.uniform(0.6, 1.8), rng.uniform(0.5, 1.0), rng.uniform(0.4, 0.9)
     canvas.box(at(place, yaw, [0, 0, high]), [wide, deep, rng.uniform(0.02, 0.08)], yaw, material)
     leg = rng.uniform(0.015, 0.05)
@@ -34,7 +34,7 @@ def table(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, ma
 
 
 def chair(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, material: int, other: int) -> None:
-    """A seat on thin legs, with a back of bars."""
+    """Draw a seat on thin legs, with a back of bars."""
     side, high, back = rng.uniform(0.35, 0.5), rng.uniform(0.4, 0.5), rng.uniform(0.8, 1.1)
     thin = rng.uniform(0.01, 0.022)
     canvas.box(at(place, yaw, [0, 0, high]), [side, side, 0.03], yaw, other)
@@ -62,7 +62,7 @@ def chair(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, ma
 def shelves(
     rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, material: int, others: list[int]
 ) -> None:
-    """Boards between posts, with boxes, balls and bottles on them."""
+    """Draw boards between posts, with boxes, balls and bottles on them."""
     wide, deep, high = rng.uniform(0.8, 2.2), rng.uniform(0.25, 0.5), rng.uniform(1.2, 2.3)
     boards = int(rng.integers(3, 6))
     if rng.random() < 0.5:
@@ -90,7 +90,7 @@ def shelves(
 
 
 def small(rng: np.random.Generator, canvas: Canvas, place: Place, size: float, material: int) -> None:
-    """A thing of about `size` that stands on `place`: a box, a ball, a bottle or can, a cup, a lamp, a picture."""
+    """Draw a thing of about `size` that stands on `place`: a box, a ball, a bottle or can, a cup, a lamp, a picture."""
     kind = rng.integers(5)
     if kind == 0:
         sides = size * rng.uniform(0.4, 1.5, 3)
@@ -119,13 +119,13 @@ def small(rng: np.random.Generator, canvas: Canvas, place: Place, size: float, m
 
 
 def cylinder(canvas: Canvas, place: Place, radius: float, high: float, material: int) -> None:
-    """Upright, with its lid."""
+    """Draw an upright cylinder with its lid."""
     canvas.tube(place, above(place, high), radius, material)
     canvas.patch(above(place, high), [radius, 0, 0], [0, radius, 0], material, outline=disc)
 
 
 def plant(rng: np.random.Generator, canvas: Canvas, place: Place, high: float, wood: int, leaves: int) -> None:
-    """A stem, branches and many small leaves turned every way."""
+    """Draw a stem, branches and many small leaves turned every way."""
     stem = above(place, high * rng.uniform(0.4, 0.6)) + rng.normal(0, 0.1) * high * SIDEWAYS
     canvas.path(
         [place, (place + stem) / 2 + rng.normal(0, 0.02, 3) * high, stem], high * rng.uniform(0.012, 0.04), wood
@@ -142,7 +142,7 @@ def plant(rng: np.random.Generator, canvas: Canvas, place: Place, high: float, w
 def wheel(
     rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, radius: float, tyre: int, metal: int
 ) -> None:
-    """A tyre, a rim, a hub and spokes, upright at `place`, its centre."""
+    """Draw a tyre, a rim, a hub and spokes, upright at `place`, the centre."""
     a, b = upright(yaw)[:, 0], np.array([0.0, 0.0, 1.0])
     angles = np.linspace(0, 2 * np.pi, 25)
     thick = radius * rng.uniform(0.06, 0.16)
@@ -157,7 +157,7 @@ def wheel(
 
 
 def machine(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, size: float, others: list[int]) -> None:
-    """Something on two wheels: a frame of tubes, rounded bodies, cables."""
+    """Draw something on two wheels: a frame of tubes, rounded bodies, cables."""
     radius = size * rng.uniform(0.18, 0.24)
     front, rear = (at(place, yaw, [x * size * rng.uniform(0.36, 0.44), 0, radius]) for x in (-1, 1))
     for hub in (front, rear):
@@ -178,7 +178,7 @@ def machine(rng: np.random.Generator, canvas: Canvas, place: Place, yaw: float, 
 
 
 def wire(rng: np.random.Generator, canvas: Canvas, start: Place, end: Place, radius: float, material: int) -> None:
-    """It sags between its ends."""
+    """Draw a wire that sags between its ends."""
     share = np.linspace(0, 1, 11)[:, None]
     slack = np.linalg.norm(np.subtract(end, start)) * rng.uniform(0.0, 0.3)
     way = np.array([rng.normal(0, 0.3), rng.normal(0, 0.3), -1.0])
@@ -186,7 +186,7 @@ def wire(rng: np.random.Generator, canvas: Canvas, start: Place, end: Place, rad
 
 
 def turned(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Three axes turned at random, as rows."""
+    """Return three axes turned at random, as rows."""
     return np.linalg.qr(rng.normal(size=(3, 3)))[0]
 
 
@@ -195,7 +195,7 @@ def disc(s: Floats, t: Floats) -> Mask:
 
 
 def ring(inner: float) -> Outline:
-    """From `inner` to 1 of the radius."""
+    """Return the outline of a ring from `inner` to 1 of the radius."""
 
     def outline(s: Floats, t: Floats) -> Mask:
         far = s * s + t * t
@@ -205,7 +205,7 @@ def ring(inner: float) -> Outline:
 
 
 def frame(width: float) -> Outline:
-    """A rectangle's border of that share of its half sides."""
+    """Return the outline of a rectangle's border that takes this share of its half sides."""
 
     def outline(s: Floats, t: Floats) -> Mask:
         return np.maximum(np.abs(s), np.abs(t)) >= np.float32(1 - width)
@@ -214,7 +214,7 @@ def frame(width: float) -> Outline:
 
 
 def bars(across: int, along: int, width: float) -> Outline:
-    """A fence or a lattice: so many bars either way, each taking the share `width` of its place."""
+    """Return the outline of a fence or a lattice: `bars` either way, each taking the share `width` of its place."""
 
     def outline(s: Floats, t: Floats) -> Mask:
         inside = (s + 1) * np.float32(across / 2) % 1 < np.float32(width)
@@ -226,7 +226,7 @@ def bars(across: int, along: int, width: float) -> Outline:
 
 
 def blob(rng: np.random.Generator) -> Outline:
-    """A closed curve that bulges and narrows at random."""
+    """Return the outline of a closed curve that bulges and narrows at random."""
     waves = [(int(often), rng.normal(0, 0.25 / often), rng.uniform(0, 2 * np.pi)) for often in rng.integers(2, 9, 3)]
 
     def outline(s: Floats, t: Floats) -> Mask:
@@ -238,7 +238,7 @@ def blob(rng: np.random.Generator) -> Outline:
 
 
 def polygon(rng: np.random.Generator) -> Outline:
-    """A convex one."""
+    """Return the outline of a random convex polygon."""
     angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 8))))
     sides = [
         (np.float32(np.cos(angle)), np.float32(np.sin(angle)), np.float32(rng.uniform(0.4, 0.9))) for angle in angles

@@ -15,7 +15,7 @@ SHADOW_SIDE = 128  # pixels: shadows are looked for at this resolution and are s
 
 
 def photograph(rng: np.random.Generator, canvas: Canvas, materials: list[Material], *, size: int) -> NDArray[np.uint8]:
-    """What a camera makes of the canvas.
+    """Photograph the canvas as a camera would.
 
     Args:
         canvas: with something at every pixel, its side a multiple of `size`.
@@ -45,7 +45,7 @@ def photograph(rng: np.random.Generator, canvas: Canvas, materials: list[Materia
 
 
 def _surfaces(canvas: Canvas, materials: list[Material]) -> Floats:
-    """(S, S, 3): the albedo, material by material."""
+    """Return the albedo (S, S, 3), material by material."""
     order = np.argsort(canvas.material, axis=None, kind="stable")
     numbers = canvas.material.ravel()[order]
     bounds = np.searchsorted(numbers, np.arange(len(materials) + 1))
@@ -63,13 +63,13 @@ def _surfaces(canvas: Canvas, materials: list[Material]) -> Floats:
 
 
 def _direction(rng: np.random.Generator) -> Floats:
-    """Towards the light: from above and from before or beside what is seen, in camera coordinates."""
+    """Return the direction of the light, from above and from before or beside the scene, in camera coordinates."""
     way = np.array([rng.normal(0, 0.8), -rng.uniform(0.4, 1.5), -rng.uniform(-0.3, 1.2)])
     return (way / np.linalg.norm(way)).astype(np.float32)
 
 
 def _lit(rng: np.random.Generator, canvas: Canvas, light: Floats) -> Floats:
-    """(S, S): Lambert's cosine where the light comes to."""
+    """Return Lambert's cosine (S, S) where the light reaches."""
     cosine = np.maximum(np.tensordot(light, canvas.normal, 1), 0)
     if rng.random() < 0.15:  # an overcast sky
         return cosine
@@ -80,7 +80,7 @@ def _lit(rng: np.random.Generator, canvas: Canvas, light: Floats) -> Floats:
 
 
 def _shadows(canvas: Canvas, light: Floats) -> Floats:
-    """(S, S): how far each point is in the shadow of what the canvas shows, found by steps towards the light."""
+    """Return how far each point (S, S) is in the shadow of what the canvas shows, by steps towards the light."""
     ratio = canvas.size // SHADOW_SIDE
     depth = canvas.depth[ratio // 2 :: ratio, ratio // 2 :: ratio]
     rays = canvas.rays[ratio // 2 :: ratio]
@@ -104,7 +104,7 @@ def _shadows(canvas: Canvas, light: Floats) -> Floats:
 
 
 def _cast(rng: np.random.Generator, canvas: Canvas, light: Floats) -> Floats:
-    """(S, S): shadows of what is not in view, bars or blotches with hard borders that run over all surfaces alike."""
+    """Return shadows (S, S) of things out of view: bars or blotches with hard borders that run over all surfaces alike."""
     across = np.linalg.qr(np.column_stack([light, rng.normal(size=(3, 2))]))[0][:, 1:].astype(np.float32)
     x, y = (
         canvas.depth * (canvas.rays * way[0] + canvas.rays[:, None] * way[1] + way[2]) for way in across.T
@@ -115,7 +115,7 @@ def _cast(rng: np.random.Generator, canvas: Canvas, light: Floats) -> Floats:
 
 
 def _occlusion(canvas: Canvas) -> Floats:
-    """(S, S): darker in corners and beside what stands there; what is much nearer or farther takes no light away."""
+    """Return the occlusion (S, S), darker in corners and beside things; what is much nearer or farther adds none."""
     ratio = canvas.size // SHADOW_SIDE
     near: Floats = np.float32(1) / canvas.depth[ratio // 2 :: ratio, ratio // 2 :: ratio]
     dark: Floats = np.zeros_like(near)
@@ -130,7 +130,7 @@ def _occlusion(canvas: Canvas) -> Floats:
 
 
 def _enlarged(field: Floats, ratio: int) -> Floats:
-    """Each side times `ratio`, without steps."""
+    """Enlarge each side `ratio` times, without steps."""
     return uniform_filter(field.repeat(ratio, 0).repeat(ratio, 1), ratio + 1)
 
 
@@ -142,7 +142,7 @@ def _highlights(canvas: Canvas, materials: list[Material], light: Floats) -> Flo
 
 
 def _lens(rng: np.random.Generator, colours: Floats) -> Floats:
-    """Blur and vignetting."""
+    """Apply blur and vignetting."""
     blur = float(rng.choice([0.0, rng.uniform(0.3, 0.6), rng.uniform(0.6, 1.1)], p=[0.5, 0.35, 0.15]))
     if blur:
         colours = np.asarray(gaussian_filter(colours, (blur, blur, 0), truncate=3.0), np.float32)
@@ -154,7 +154,7 @@ def _lens(rng: np.random.Generator, colours: Floats) -> Floats:
 
 
 def _sensor(rng: np.random.Generator, colours: Floats) -> Floats:
-    """Exposure, the colour of the light, tone and noise: (S, S, 3) from 0 to 255."""
+    """Apply exposure, the colour of the light, tone and noise; return (S, S, 3) from 0 to 255."""
     bright = np.float32(np.quantile(colours[::4, ::4], 0.95))
     exposed = colours * (np.float32(rng.uniform(0.55, 1.05)) / max(bright, np.float32(0.05)))
     noise = rng.standard_normal(colours.shape, np.float32)
@@ -167,7 +167,7 @@ def _sensor(rng: np.random.Generator, colours: Floats) -> Floats:
 
 
 def _file(rng: np.random.Generator, colours: Floats) -> NDArray[np.uint8]:
-    """Through JPEG, most times."""
+    """Pass the picture through JPEG, most times."""
     pixels = (colours + np.float32(0.5)).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         return pixels

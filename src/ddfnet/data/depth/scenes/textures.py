@@ -49,7 +49,7 @@ class Bank:
 
 @dataclass(frozen=True)
 class Material:
-    """A texture with colours of its own, laid on a surface.
+    """A texture with colours, laid on a surface.
 
     Attributes:
         texture: which one.
@@ -69,7 +69,7 @@ class Material:
 
 @lru_cache(maxsize=1)
 def bank() -> Bank:
-    """The textures, the same in every process; made at the first call, in two or three seconds."""
+    """Return the textures, the same in every process; the first call makes them in two or three seconds."""
     rng = np.random.default_rng(20210401)
     images = [*_pieces(rng), *(draw(rng) for draw in DRAWN for _ in range(4))]
     level = np.stack([np.clip(image * 255, 0, 255) for image in images]).astype(np.float32)
@@ -84,7 +84,7 @@ def bank() -> Bank:
 
 
 def materials(rng: np.random.Generator, count: int, *, contrast: float, scale: float) -> list[Material]:
-    """Materials of one scene. contrast: of the colours between and within them, 0..1; scale: metres that a texture spans."""
+    """Draw a scene's materials. contrast: of the colours between and within them, 0..1; scale: metres per texture."""
     family = rng.uniform(0.15, 0.75) + rng.normal(0, 0.06, 3)
     made = []
     for _ in range(count):
@@ -93,7 +93,7 @@ def materials(rng: np.random.Generator, count: int, *, contrast: float, scale: f
         cosine, sine = np.cos(angle) * per_metre, np.sin(angle) * per_metre
         base = (family + (_colour(rng) - family) * contrast).clip(0.02, 1)
         strength = rng.choice([0.03, 0.15, 0.5, 1.0], p=[0.15, 0.15, 0.3, 0.4]) * (0.5 + 0.5 * contrast)
-        if rng.random() < 0.45:  # the texture's own colours
+        if rng.random() < 0.45:  # the texture's colours
             colours = np.diag(rng.uniform(0.7, 1.1, 3) * strength)
             colour = base * (1 - strength)
         else:  # two colours by its brightness
@@ -114,7 +114,7 @@ def materials(rng: np.random.Generator, count: int, *, contrast: float, scale: f
 
 
 def albedo(material: Material, u: Floats, v: Floats, footprint: Floats) -> Floats:
-    """The surface's colours (N, 3) at places (N,) whose pixels span `footprint` (N,) metres of it."""
+    """Return the surface's colours (N, 3) at places (N,) whose pixels span `footprint` (N,) metres."""
     stock = bank()
     a, b, c, d = material.turn.ravel()
     x = a * u + b * v + material.shift[0]
@@ -140,7 +140,7 @@ def albedo(material: Material, u: Floats, v: Floats, footprint: Floats) -> Float
 
 
 def _pieces(rng: np.random.Generator) -> list[Floats]:
-    """Pieces of photographs, mirrored so that they repeat without a seam."""
+    """Cut pieces of photographs and mirror them so that they repeat without a seam."""
     import skimage.data
     from PIL import Image
 
@@ -160,7 +160,7 @@ def _pieces(rng: np.random.Generator) -> list[Floats]:
 
 
 def _spectrum(rng: np.random.Generator, steepness: float, stretch: float = 1.0) -> Floats:
-    """Noise (SIDE, SIDE) of mean 0 and deviation 1, whose amplitude falls with frequency; stretched along x."""
+    """Draw noise (SIDE, SIDE) of mean 0 and deviation 1 whose amplitude falls with frequency; stretched along x."""
     rows, columns = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)
     frequency = np.hypot(rows, columns * stretch)
     frequency[0, 0] = 1.0
@@ -171,13 +171,13 @@ def _spectrum(rng: np.random.Generator, steepness: float, stretch: float = 1.0) 
 
 
 def _coloured(rng: np.random.Generator, pattern: NDArray[np.floating[Any]]) -> Floats:
-    """(SIDE, SIDE) from 0 to 1, between two colours."""
+    """Colour (SIDE, SIDE), from 0 to 1, between two colours."""
     first, second = _colour(rng), _colour(rng)
     return (first + (second - first) * pattern[..., None]).astype(np.float32)
 
 
 def _colour(rng: np.random.Generator) -> Floats:
-    """Mostly muted, as most surfaces are."""
+    """Draw a colour, mostly muted, as most surfaces are."""
     return (rng.uniform(0.05, 0.95) + rng.normal(0, rng.choice([0.04, 0.12, 0.3]), 3)).clip(0, 1).astype(np.float32)
 
 
@@ -197,7 +197,7 @@ def _speckle(rng: np.random.Generator) -> Floats:
 
 
 def _spots(rng: np.random.Generator) -> Floats:
-    """Islands with hard shores."""
+    """Draw islands with hard shores."""
     noise = _spectrum(rng, rng.uniform(1.2, 2.0))
     return _grain(rng, _coloured(rng, np.digitize(noise, [-0.5, 0.2, 0.9]).astype(np.float32) / 3), 0.02)
 
@@ -222,7 +222,7 @@ def _checks(rng: np.random.Generator) -> Floats:
 
 
 def _bricks(rng: np.random.Generator) -> Floats:
-    """Bricks or tiles, each of its own shade, with joints."""
+    """Draw bricks or tiles, each in its shade, with joints."""
     rows, columns = int(2 ** rng.integers(2, 5)), int(2 ** rng.integers(1, 4))
     row = np.arange(SIDE) * rows // SIDE
     shift = (row % 2 * SIDE // columns // 2 * int(rng.integers(2)))[:, None]
@@ -242,7 +242,7 @@ def _dots(rng: np.random.Generator) -> Floats:
 
 
 def _print(rng: np.random.Generator) -> Floats:
-    """Lines of words on paper, a heading, a picture."""
+    """Draw lines of words on paper, a heading, a picture."""
     page = np.full((SIDE, SIDE, 3), rng.uniform(0.7, 1), np.float32)
     line = int(rng.choice([8, 12, 16]))
     for top in range(line, SIDE - line, line):
@@ -260,7 +260,7 @@ def _print(rng: np.random.Generator) -> Floats:
 
 
 def _patchwork(rng: np.random.Generator) -> Floats:
-    """Rectangles over rectangles, as on posters, shelves and house fronts."""
+    """Draw rectangles over rectangles, as on posters, shelves and house fronts."""
     page = np.full((SIDE, SIDE, 3), _colour(rng), np.float32)
     for _ in range(40):
         (top, left), (high, wide) = rng.integers(0, SIDE, 2), rng.integers(6, 90, 2)
@@ -269,7 +269,7 @@ def _patchwork(rng: np.random.Generator) -> Floats:
 
 
 def _front(rng: np.random.Generator) -> Floats:
-    """Windows in a wall."""
+    """Draw windows in a wall."""
     period = SIDE // int(2 ** rng.integers(1, 4))
     place = np.arange(SIDE) % period / period
     low, high = rng.uniform(0.1, 0.3), rng.uniform(0.6, 0.9)

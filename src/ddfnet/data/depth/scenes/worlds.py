@@ -32,7 +32,7 @@ World = Callable[[np.random.Generator, Canvas, int], None]
 
 
 def room(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
-    """Floor, ceiling, walls with pictures, furniture on the floor, wires and lamps from the ceiling."""
+    """Draw floor, ceiling, walls with pictures, furniture on the floor, wires and lamps from the ceiling."""
     pick = _picker(rng, count)
     wide, deep, high = rng.uniform(2.0, 4.5), rng.uniform(2.5, 7.0), rng.uniform(2.2, 3.2)
     yaw = rng.normal(0, 0.35)
@@ -87,7 +87,7 @@ def room(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
 
 
 def street(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
-    """Ground, a far backdrop, houses, trees, poles with wires, fences, vehicles."""
+    """Draw ground, a far backdrop, houses, trees, poles with wires, fences, vehicles."""
     pick = _picker(rng, count)
     far = np.exp(rng.uniform(np.log(15), np.log(80)))
     canvas.patch([0, far, far / 2], [4 * far, 0, 0], [0, 0, far * 3], pick(), bend=(0.15, rng.uniform(2, 8), 0.0))
@@ -135,7 +135,7 @@ def street(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
 
 
 def workbench(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
-    """A board full of small things near the camera, before a wall, with pipes and cables."""
+    """Draw a board full of small things near the camera, before a wall, with pipes and cables."""
     pick = _picker(rng, count)
     top = canvas.position[2] - rng.uniform(0.3, 0.7)
     back = rng.uniform(1.4, 3.5)
@@ -168,7 +168,7 @@ def workbench(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
 
 
 def floating(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
-    """Shapes of every kind, size and slant at every depth, before a slanted or billowing background."""
+    """Draw shapes of every kind, size and slant at every depth, before a slanted or billowing background."""
     pick = _picker(rng, count)
     far = np.exp(rng.uniform(np.log(1.5), np.log(30)))
     base = canvas.position
@@ -220,7 +220,7 @@ def floating(rng: np.random.Generator, canvas: Canvas, count: int) -> None:
 
 
 def _picker(rng: np.random.Generator, count: int) -> Callable[[], int]:
-    """Draws numbers of materials; of few materials some come often, so that things lie before their like."""
+    """Draw numbers of materials; of few materials some come often, so that things lie before their like."""
     odds = rng.dirichlet(np.full(count, rng.choice([0.4, 2.0])))
     return lambda: int(rng.choice(count, p=odds))
 
@@ -230,7 +230,7 @@ def _few(pick: Callable[[], int]) -> list[int]:
 
 
 def _foreground(rng: np.random.Generator, canvas: Canvas, pick: Callable[[], int]) -> None:
-    """At times something right before the camera: a pole, a lattice, a ball."""
+    """Draw, at times, something right before the camera: a pole, a lattice, a ball."""
     if rng.random() > 0.15:
         return
     depth = rng.uniform(0.5, 1.2)

@@ -44,7 +44,7 @@ Strides = tuple[int, ...] | None
 
 
 def unsupported(x: Tensor, g: Geometry) -> str | None:
-    """Why this kernel can't serve the call, or None."""
+    """Return why this kernel can't serve the call, or None."""
     if x.device.type != "cpu":
         return f"it runs on the CPU, x is on {x.device.type}"
     return missing()
@@ -89,7 +89,7 @@ def ddf_backward(
 
 
 def _unit_channels(t: Tensor) -> Tensor:
-    """(B, C, H, W) with neighbouring channels side by side; a copy where they are not."""
+    """Return (B, C, H, W) with neighbouring channels side by side; a copy if they are not."""
     return t if t.stride(1) == 1 else t.contiguous(memory_format=torch.channels_last)
 
 
@@ -135,7 +135,7 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
 def _options(
     g: Geometry, dtype: torch.dtype, backward: bool, planar: bool, strides: tuple[Strides, ...]
 ) -> dict[str, int]:
-    """The fields of an `Options` for the kernels of channels_last."""
+    """Return the fields of an `Options` for the kernels of channels_last."""
     unrolls = g.kernel_size <= _UNROLLED
     k = g.kernel_size if backward or unrolls else 0
     tiles = _TILES[::-1] if planar else _TILES
@@ -156,7 +156,7 @@ def _options(
 
 
 def _sizes(g: Geometry) -> dict[str, int]:
-    """The fields of a `Call` that every kernel reads."""
+    """Return the fields of a `Call` that every kernel reads."""
     rows, columns = g.grid
     return {
         "batch": g.batch,
@@ -174,7 +174,7 @@ def _sizes(g: Geometry) -> dict[str, int]:
 
 
 def _is_worth_transposing(g: Geometry, size: int, backward: bool, *strides: Strides) -> bool:
-    """Whether NCHW tensors go through the channels_last kernels: with channels for whole vectors, and rows that fit."""
+    """True if NCHW tensors go through the channels_last kernels: with channels for whole vectors, and rows that fit."""
     if g.stride > 1 or any(stride is not None and stride[3] != 1 for stride in strides):
         return False
     least = min(g.grid[0], max(1, (g.kernel_size - 1) * g.dilation // g.stride))  # no more rows around than within
@@ -183,7 +183,7 @@ def _is_worth_transposing(g: Geometry, size: int, backward: bool, *strides: Stri
 
 
 def _transposed_bytes(g: Geometry, size: int, backward: bool, block: int) -> dict[str, int]:
-    """Bytes of the transposed rows that a work item of `block` grid rows has."""
+    """Return bytes of the transposed rows that a work item of `block` grid rows has."""
     rows, columns = g.grid
     reach, halo = (g.kernel_size - 1) * g.dilation, (g.padding + g.stride - 1) // g.stride if backward else 0
     x_rows = min(g.height, (block - 1) * g.stride + reach + 1)
@@ -195,14 +195,14 @@ def _transposed_bytes(g: Geometry, size: int, backward: bool, block: int) -> dic
 
 
 def _pixel(g: Geometry, size: int) -> int:
-    """Bytes of a transposed pixel: an odd number of cache lines, that neighbours may lie in different cache sets."""
+    """Return bytes of a transposed pixel: an odd number of cache lines, that neighbours may lie in different cache sets."""
     return (-(-g.channels * size // 64) | 1) * 64
 
 
 def _plan_channels_last(
     g: Geometry, phases: int, size: int, backward: bool, items: int, planar: bool
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Sizes of a `Call`, and bytes of each section of a thread's scratch."""
+    """Return the sizes of a `Call`, and the bytes of each section of a thread's scratch."""
     rows, columns = g.grid
     entries = g.taps * g.scale_factor**2
     tiled = max(columns, g.width) + max(_TILES)  # pixels of a row, in whole tiles
@@ -227,7 +227,7 @@ def _plan_channels_last(
 
 
 def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], dict[str, int]]:
-    """As `_plan_channels_last`."""
+    """Return the same as `_plan_channels_last`."""
     rows, columns = g.grid
     stride, phases = g.stride, g.scale_factor**2
     entries = g.taps * phases
@@ -266,7 +266,7 @@ def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], 
 
 @cache
 def _kernel(layout: str, name: str, **options: int) -> Any:
-    """The compiled kernel, called with the address of a `Call`; `options` are the fields of an `Options`."""
+    """Return the compiled kernel, called with the address of a `Call`; `options` are the fields of an `Options`."""
     from ddfnet.ops.cpu.compiling import compile_kernel
     from ddfnet.ops.ddf.cpu import channels_last, nchw
     from ddfnet.ops.ddf.cpu.call import Call, Options

@@ -1,4 +1,4 @@
-"""What the host tells a CPU kernel: sizes, addresses, byte strides and where each piece of scratch begins.
+"""The record that the host passes to a CPU kernel: sizes, addresses, byte strides and where each piece of scratch begins.
 
 Every kernel has the one signature `kernel(call)`, the address of these numbers, which is what OpenMP's threads can be
 given. It takes a part of the scratch for itself, then one work item after another until none is left, both by counting
@@ -11,7 +11,7 @@ from ddfnet.ops.cpu.vectors import compute_code, element_size
 
 
 class Options(NamedTuple):
-    """What is known when a kernel is compiled: numbers of which each combination makes a kernel of its own."""
+    """The numbers known when a kernel is compiled; each combination makes another kernel."""
 
     code: int  # of the elements
     combine: int

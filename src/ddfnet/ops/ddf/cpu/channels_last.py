@@ -46,7 +46,7 @@ class Work(NamedTuple):
 
 
 class Map(NamedTuple):
-    """A map of a sample (or, of one row of it, `address` and `width`), strides in bytes."""
+    """A map of a sample (or `address` and `width` of one of its rows), strides in bytes."""
 
     address: Any
     c: Any
@@ -79,7 +79,7 @@ def _work_of(p, item):
 
 @inlined
 def _begin(p):
-    """Takes a thread's part of the scratch and clears what has to be zero."""
+    """Take a thread's part of the scratch and clear what has to be zero."""
     scratch = p.scratch + take_next(p.threads_begun) * p.scratch_bytes
     fill_zero(scratch + p.scalars, p.heads * p.row_scalars)
     fill_zero(scratch + p.planes, p.pixel)
@@ -87,7 +87,7 @@ def _begin(p):
 
 
 def _make_stage_channel_filter(o: Options) -> Any:
-    """The channel filters of sample b as (phases, K, C) of the computing type."""
+    """Read the channel filters of sample b as (phases, K, C) of the computing type."""
     code, computed, element, size = o.code, o.computed, o.element, o.size
 
     @inlined
@@ -116,7 +116,7 @@ def _make_stage_channel_filter(o: Options) -> Any:
 
 @cache
 def _make_to_channels_last(code: int) -> Any:
-    """Rows `first` to `first + rows` of an NCHW image as (rows, width, C) of the computing type."""
+    """Transpose rows `first` to `first + rows` of an NCHW image to (rows, width, C) of the computing type."""
     computed, element = compute_code(code), element_size(code)
 
     @called
@@ -134,7 +134,7 @@ def _make_to_channels_last(code: int) -> Any:
 
 @cache
 def _make_from_channels_last(code: int) -> Any:
-    """The reverse of `_make_to_channels_last`."""
+    """Compute `_make_to_channels_last`, reversed."""
     computed, element = compute_code(code), element_size(code)
 
     @called
@@ -166,7 +166,7 @@ def _grad_x_image(p, b):
 
 
 def _make_staged(o: Options) -> Any:
-    """An image of which the rows from `first` on lie transposed at `rows`."""
+    """Describe an image whose rows from `first` on lie transposed at `rows`."""
     size = o.size
 
     @inlined
@@ -178,7 +178,7 @@ def _make_staged(o: Options) -> Any:
 
 
 def _make_read_x(o: Options) -> Any:
-    """x as a work item reads it."""
+    """Read x as a work item needs it."""
     to_channels_last, staged = _make_to_channels_last(o.code), _make_staged(o)
 
     @inlined
@@ -198,7 +198,7 @@ def _make_read_x(o: Options) -> Any:
 
 
 def _make_read_grad_y(o: Options) -> Any:
-    """The output's gradient as a work item reads it: its rows, and those whose taps reach them."""
+    """Read the output's gradient as a work item reads it: its rows, and those whose taps reach them."""
     to_channels_last, staged = _make_to_channels_last(o.code), _make_staged(o)
 
     @inlined
@@ -217,7 +217,7 @@ def _make_read_grad_y(o: Options) -> Any:
 
 
 def _make_point_taps(k: int, items: int, step: int) -> Any:
-    """Fills the tables of a row of tiles: the pixels of `image` that their taps read, zeros for those outside.
+    """Fill the tables of a row of tiles: the pixels of `image` that their taps read, zeros for those outside.
 
     The row's pixels are centred on row `row` of every `stride`th column; k = 0 stands for any kernel size.
     """
@@ -246,7 +246,7 @@ def _make_point_taps(k: int, items: int, step: int) -> Any:
 
 
 def _make_read_filters(o: Options) -> Any:
-    """The spatial filters of the pixels of an output row, (heads, columns, K)."""
+    """Read the spatial filters of the pixels of an output row, (heads, columns, K)."""
     code, computed, element, size, k = o.code, o.computed, o.element, o.size, o.k
 
     @inlined
@@ -274,7 +274,7 @@ def _make_read_filters(o: Options) -> Any:
 
 
 def _make_read_filters_around(o: Options) -> Any:
-    """What the pixels around those of row i of x weigh them with, (heads, columns, K), 0 where there is none."""
+    """Read the weights that the pixels around give those of row i of x, (heads, columns, K), 0 without one."""
     code, computed, size, k = o.code, o.computed, o.size, o.k
     taps = k * k
 
@@ -306,7 +306,7 @@ def _make_read_filters_around(o: Options) -> Any:
 
 
 def _make_sum_tile(o: Options) -> Any:
-    """Eq. 2 for a tile of pixels and a block of channels, whose tables are made."""
+    """Compute Eq. 2 for a tile of pixels and a block of channels whose tables are made."""
     items, size, taps = o.items, o.size, o.k * o.k
     data = o.computed if o.planar else o.code
     options = {"code": data, "combine": o.combine, "has_scalar": o.has_spatial, "has_vector": o.has_channel}
@@ -336,7 +336,7 @@ def _make_sum_tile(o: Options) -> Any:
 
 
 def _make_sum_row(o: Options) -> Any:
-    """Eq. 2 for a row of pixels whose tables are made."""
+    """Compute Eq. 2 for a row of pixels whose tables are made."""
     k, items, step, size, sum_tile = o.k, o.items, o.step, o.size, _make_sum_tile(o)
 
     @inlined
@@ -355,7 +355,7 @@ def _make_sum_row(o: Options) -> Any:
 
 
 def _make_forward_row(o: Options) -> Any:
-    """The outputs of a row of the grid."""
+    """Compute the outputs of a row of the grid."""
     k, has_spatial = o.k, o.has_spatial
     point_taps, read_filters, sum_row = _make_point_taps(o.k, o.items, o.step), _make_read_filters(o), _make_sum_row(o)
 
@@ -387,7 +387,7 @@ def _make_forward_row(o: Options) -> Any:
 
 
 def make_forward(*options: int) -> Any:
-    """y of Eq. 2 and of DDF-Up; `options` are those of `Options`."""
+    """Compute y of Eq. 2 and of DDF-Up; `options` are those of `Options`."""
     o = Options(*options)
     stage_channel_filter, forward_row = _make_stage_channel_filter(o), _make_forward_row(o)
     read_x, staged, from_channels_last = _make_read_x(o), _make_staged(o), _make_from_channels_last(o.code)
@@ -423,7 +423,7 @@ def make_forward(*options: int) -> Any:
 
 
 def _make_add_filter_gradients(o: Options, items: int) -> Any:
-    """Adds the gradients of the filters that a row of output pixels and one head make."""
+    """Add the gradients of the filters that a row of output pixels and one head make."""
     k, step, size, taps = o.k, o.step, o.size, o.k * o.k
     slots = (items - 1) * step + k
     add_tile = filter_gradients_tile(
@@ -468,7 +468,7 @@ def _make_add_filter_gradients(o: Options, items: int) -> Any:
 
 
 def _make_write_spatial_gradient(o: Options) -> Any:
-    """Writes a row of the spatial filter's gradient of one head, (columns, K)."""
+    """Write a row of the spatial filter's gradient of one head, (columns, K)."""
     code, computed, element, size, taps = o.code, o.computed, o.element, o.size, o.k * o.k
 
     @called
@@ -490,7 +490,7 @@ def _make_write_spatial_gradient(o: Options) -> Any:
 
 
 def _make_filter_gradients(o: Options) -> Any:
-    """Gradients of the filters: those of the channel filter as one sum per work item."""
+    """Compute the filters' gradients: those of the channel filter as one sum per work item."""
     k, size, taps = o.k, o.size, o.k * o.k
     needs_channel, needs_spatial, reads_filters = o.needs_channel, o.needs_spatial, o.has_spatial and o.needs_channel
     items = o.items if k <= 3 else min(o.items, 4) if k <= 5 else 1  # whose sums fit the registers
@@ -507,7 +507,7 @@ def _make_filter_gradients(o: Options) -> Any:
 
     @inlined
     def head_gradients(p, scratch, work, head, pixels, source_c, vectors, ahead):
-        """Of the output pixels of one row and phase."""
+        """Compute the gradients of the output pixels of one row and phase."""
         scalars, sums = scratch + p.scalars + head * p.row_scalars, scratch + p.sums + head * p.row_scalars
         filters = Filters(scalars, taps * size, vectors.scalars, p.pixel)
         grads = Filters(sums, taps * size, vectors.vectors, p.pixel)
@@ -544,7 +544,7 @@ def _make_filter_gradients(o: Options) -> Any:
 
 
 def _make_plain_x_gradient(o: Options) -> Any:
-    """The gradient of x for stride and scale factor 1: Eq. 2 with the filters of the pixels around."""
+    """Compute the gradient of x for stride and scale factor 1: Eq. 2 with the filters of the pixels around."""
     has_spatial, taps = o.has_spatial, o.k * o.k
     point_taps, sum_row = _make_point_taps(o.k, o.items, o.step), _make_sum_row(o)
     read_filters_around = _make_read_filters_around(o)
@@ -566,7 +566,7 @@ def _make_plain_x_gradient(o: Options) -> Any:
 
 
 def _make_collect_outputs(o: Options) -> Any:
-    """Fills the tables of what a pixel (i, j) of x takes part in: output gradients and their filters."""
+    """Fill the tables of what a pixel (i, j) of x takes part in: output gradients and their filters."""
     code, computed, size, k = o.code, o.computed, o.size, o.k
     has_channel, has_spatial = o.has_channel, o.has_spatial
 
@@ -603,7 +603,7 @@ def _make_collect_outputs(o: Options) -> Any:
 
 
 def _make_scattered_x_gradient(o: Options) -> Any:
-    """The gradient of x for any stride and scale factor, pixel by pixel."""
+    """Compute the gradient of x for any stride and scale factor, pixel by pixel."""
     size, collect_outputs = o.size, _make_collect_outputs(o)
     sum_any = weighted_sum(
         code=o.computed if o.planar else o.code,
@@ -632,7 +632,7 @@ def _make_scattered_x_gradient(o: Options) -> Any:
 
 
 def _make_gradient_of_x(o: Options) -> Any:
-    """Writes a work item's rows of the gradient of x."""
+    """Write a work item's rows of the gradient of x."""
     x_gradient = _make_plain_x_gradient(o) if o.plain else _make_scattered_x_gradient(o)
     staged, from_channels_last = _make_staged(o), _make_from_channels_last(o.code)
 
@@ -651,7 +651,7 @@ def _make_gradient_of_x(o: Options) -> Any:
 
 
 def make_backward(*options: int) -> Any:
-    """The gradients asked for; that of the channel filter in part, one sum per work item.
+    """Compute the gradients asked for; that of the channel filter in part, one sum per work item.
 
     `options` are those of `Options`, with k > 0.
     """
@@ -682,7 +682,7 @@ def make_backward(*options: int) -> Any:
 
 
 def make_reduce(code: int) -> Any:
-    """grad_channel_filter from the sums (blocks, phases, K, C) of each sample's work items."""
+    """Sum grad_channel_filter from the sums (blocks, phases, K, C) of each sample's work items."""
     computed = compute_code(code)
     size, element = element_size(computed), element_size(code)
 

@@ -1,4 +1,4 @@
-"""The inner loops of the CPU kernels as LLVM vectors: what numba's own types can't say.
+"""The inner loops of the CPU kernels as LLVM vectors, which numba's types can't express.
 
 Both layouts run the same two loops. Lanes (neighbouring elements in memory) are channels in channels_last and pixels in
 NCHW; of the two filters, one is then a vector over the lanes and the other a scalar that all lanes share:
@@ -8,7 +8,7 @@ NCHW; of the two filters, one is then a vector over the lanes and the other a sc
     channels_last  channels   spatial filter    channel filter
 
 `weighted_sum` is Eq. 2 and, over output pixels, the gradient of x; `filter_gradients` is the gradient of both filters.
-These loops are intrinsics because LLVM's own vectoriser stops at the run-time tap tables that make borders, strides,
+These loops are intrinsics because LLVM's vectoriser stops at the run-time tap tables that make borders, strides,
 dilation and upsampling one case. Addresses are int64 byte addresses.
 """
 
@@ -49,11 +49,11 @@ class Filters(NamedTuple):
     vector_pitch: Any  # bytes from one tap to the next
 
     def scalar(self, b: Any, item: int, t: int, size: int) -> Any:
-        """The address of a scalar, of `size` bytes."""
+        """Return the address of a scalar, of `size` bytes."""
         return b.add(b.add(self.scalars, b.mul(self.scalar_pitch, constant(item))), constant(t * size))
 
     def vector(self, b: Any, t: int) -> Any:
-        """The address of a vector."""
+        """Return the address of a vector."""
         return b.add(self.vectors, b.mul(self.vector_pitch, constant(t)))
 
 
@@ -80,7 +80,7 @@ def weighted_sum(
     has_scalar: int,
     has_vector: int,
 ) -> None:
-    """out[lane] = sum over taps t of (scalars[t] (*) vectors[t][lane]) * sources[t][lane], for `count` lanes.
+    """Compute out[lane] = sum over taps t of (scalars[t] (*) vectors[t][lane]) * sources[t][lane], for `count` lanes.
 
     Args:
         taps: their number, known when the kernel runs.
@@ -126,7 +126,7 @@ class _Tile:
         return u * self.width + item * self.step + v
 
     def middle_of_last_row(self) -> range:
-        """Slots of the last row, without those that the tiles beside have too."""
+        """Return the slots of the last row that the tiles beside do not have too."""
         margin = self.k // 2 if self.step == 1 else 0
         return range(self.slots - self.width + margin, self.slots - margin)
 
@@ -162,7 +162,7 @@ def weighted_sum_tile(
     items: int,
     step: int,
 ) -> None:
-    """`weighted_sum` of k*k taps for a tile of items, unrolled.
+    """Compute `weighted_sum` of k*k taps for a tile of items, unrolled.
 
     Args:
         sources: table of the tile's source addresses, k rows (see `_Tile`); `offset` bytes are added to each.
@@ -218,7 +218,7 @@ def filter_gradients_tile(
     items: int,
     step: int,
 ) -> None:
-    """Adds the gradients of one kernel row of k taps to those in `grads`.
+    """Add the gradients of one kernel row of k taps to those in `grads`.
 
     That of scalar t is the sum over lanes, that of vector t the lanes, of grad_output[lane] * sources[t][lane], times the
     other filter where there are both. One row at a time, so that the sums stay in registers.

@@ -34,17 +34,17 @@ class Work(NamedTuple):
 
 @inlined
 def _begin(p):
-    """Takes a thread's part of the scratch."""
+    """Take a thread's part of the scratch."""
     return p.scratch + take_next(p.threads_begun) * p.scratch_bytes
 
 
 def _make_plan_work(o: Options) -> Any:
-    """What item number `item` is."""
+    """Find out what item number `item` is."""
     size = o.size
 
     @called
     def plan_windows(p, first, rows, windows):
-        """Fills a table of the parts of x that a block needs, the same for all channels; returns their number.
+        """Fill a table of the parts of x that a block needs, the same for all channels; return their number.
 
         There is one part for each phase of the stride that a tap can have, and each has a plane. An entry holds the
         offset in x, that in the planes, the rows and the columns. What lies outside the image is never staged: it was
@@ -80,7 +80,7 @@ def _make_plan_work(o: Options) -> Any:
 
 @cache
 def _make_stage(code: int) -> Any:
-    """`rows` rows of `count` elements that lie `step` bytes apart, as lanes of the computing type."""
+    """Copy `rows` rows of `count` elements that lie `step` bytes apart to lanes of the computing type."""
     computed, element = compute_code(code), element_size(code)
     size = element_size(computed)
 
@@ -99,7 +99,7 @@ def _make_stage(code: int) -> Any:
 
 @cache
 def _make_unstage(code: int) -> Any:
-    """The reverse of `_make_stage`."""
+    """Reverse `_make_stage`."""
     computed, element = compute_code(code), element_size(code)
     size = element_size(computed)
 
@@ -117,7 +117,7 @@ def _make_unstage(code: int) -> Any:
 
 
 def _make_stage_x(o: Options) -> Any:
-    """The rows of x that the block's taps touch, of channels `c` to `c + count`."""
+    """Stage the rows of x that the block's taps touch, of channels `c` to `c + count`."""
     size, stage = o.size, _make_stage(o.code)
 
     @inlined
@@ -139,7 +139,7 @@ def _make_stage_x(o: Options) -> Any:
 
 
 def _make_point_taps(o: Options) -> Any:
-    """The tables of a tile: the first lane's source for each tap of each channel, and its filters."""
+    """Fill the tables of a tile: the first lane's source for each tap of each channel, and its filters."""
     size, items = o.size, o.items
 
     @called
@@ -158,7 +158,7 @@ def _make_point_taps(o: Options) -> Any:
 
 
 def _make_read_scalars(o: Options) -> Any:
-    """Fills (phases, items, K) channel filters, 0 for channels that are not `present`."""
+    """Fill (phases, items, K) channel filters, 0 for channels that are not `present`."""
     code, computed, size, element, items = o.code, o.computed, o.size, o.element, o.items
 
     @inlined
@@ -185,7 +185,7 @@ def _make_read_scalars(o: Options) -> Any:
 
 
 def _make_stage_filters(o: Options) -> Any:
-    """A block's spatial filters of a head, (phases, K, lanes)."""
+    """Read a block's spatial filters of a head, (phases, K, lanes)."""
     size, stage = o.size, _make_stage(o.code)
 
     @called
@@ -204,7 +204,7 @@ def _make_stage_filters(o: Options) -> Any:
 
 
 def _make_sum_phase(o: Options) -> Any:
-    """The outputs of one phase for a tile of channels that begins `each` channels after the staged group."""
+    """Compute the outputs of one phase for a tile of channels that begins `each` channels after the staged group."""
     k, size, items, has_channel = o.k, o.size, o.items, o.has_channel
     options = {"code": o.computed, "combine": o.combine, "has_scalar": has_channel, "has_vector": o.has_spatial}
 
@@ -232,7 +232,7 @@ def _make_sum_phase(o: Options) -> Any:
 
 
 def _make_forward_group(o: Options) -> Any:
-    """The outputs of channels `c` to `c + count`, staged together."""
+    """Compute the outputs of channels `c` to `c + count`, staged together."""
     size, items, has_channel = o.size, o.items, o.has_channel
     stage_x, unstage = _make_stage_x(o), _make_unstage(o.code)
     read_scalars, sum_phase = _make_read_scalars(o), _make_sum_phase(o)
@@ -265,7 +265,7 @@ def _make_forward_group(o: Options) -> Any:
 
 
 def make_forward(*options: int) -> Any:
-    """y of Eq. 2 and of DDF-Up; `options` are those of `Options`."""
+    """Compute y of Eq. 2 and of DDF-Up; `options` are those of `Options`."""
     o = Options(*options)
     plan_work, point_taps, stage_filters = _make_plan_work(o), _make_point_taps(o), _make_stage_filters(o)
     forward_group, size, items, has_spatial = _make_forward_group(o), o.size, o.items, o.has_spatial
@@ -295,7 +295,7 @@ def make_forward(*options: int) -> Any:
 
 
 def _make_shift_filters(o: Options) -> Any:
-    """The filter beside each pixel of the output's gradient, moved to the pixel of x that it serves; 0 where none is."""
+    """Move the filter beside each pixel of the output's gradient to the pixel of x that it serves; 0 without one."""
     size, k, stage = o.size, o.k, _make_stage(o.code)
     taps = k * k
 
@@ -325,7 +325,7 @@ def _make_shift_filters(o: Options) -> Any:
 
 
 def _make_stage_grads(o: Options) -> Any:
-    """The output's gradient of channels `c` to `c + count`, with the rows around whose taps reach the block."""
+    """Stage the output's gradient of channels `c` to `c + count`, with the rows around whose taps reach the block."""
     size, k, stage = o.size, o.k, _make_stage(o.code)
 
     @called
@@ -345,7 +345,7 @@ def _make_stage_grads(o: Options) -> Any:
 
 
 def _make_filter_gradients(o: Options) -> Any:
-    """Adds what a tile of channels makes of the filters' gradients."""
+    """Add what a tile of channels makes of the filters' gradients."""
     size, items, k = o.size, o.items, o.k
     taps = k * k
     add_row = filter_gradients_tile(
@@ -386,7 +386,7 @@ def _make_filter_gradients(o: Options) -> Any:
 
 
 def _make_write_channel_sums(o: Options) -> Any:
-    """Writes a tile's sums of the channel filter's gradient, added over the phases that share a filter."""
+    """Write a tile's sums of the channel filter's gradient, added over the phases that share a filter."""
     computed, size, items, taps = o.computed, o.size, o.items, o.k * o.k
 
     @inlined
@@ -410,7 +410,7 @@ def _make_write_channel_sums(o: Options) -> Any:
 
 
 def _make_plain_x_gradient(o: Options) -> Any:
-    """The gradient of x of a tile of channels, for stride and scale factor 1: Eq. 2 with the filters around."""
+    """Compute the gradient of x of a tile of channels, for stride and scale factor 1: Eq. 2 with the filters around."""
     computed, size, items, taps, has_channel = o.computed, o.size, o.items, o.k * o.k, o.has_channel
     sum_tile = weighted_sum_tile(
         code=computed,
@@ -444,7 +444,7 @@ def _make_plain_x_gradient(o: Options) -> Any:
 
 
 def _make_collect_outputs(o: Options) -> Any:
-    """Fills the tables of what the pixels of x of one phase take part in: output gradients and their filters."""
+    """Fill the tables of what the pixels of x of one phase take part in: output gradients and their filters."""
     computed, size, items, k, has_channel = o.computed, o.size, o.items, o.k, o.has_channel
     taps = k * k
 
@@ -478,7 +478,7 @@ def _make_collect_outputs(o: Options) -> Any:
 
 
 def _make_scattered_x_gradient(o: Options) -> Any:
-    """The gradient of x of a tile of channels, for any stride and scale factor, phase by phase of the stride."""
+    """Compute the gradient of x of a tile of channels, for any stride and scale factor, phase by phase of the stride."""
     size, unstage, collect_outputs = o.size, _make_unstage(o.code), _make_collect_outputs(o)
     sum_any = weighted_sum(code=o.computed, combine=o.combine, has_scalar=o.has_channel, has_vector=o.has_spatial)
 
@@ -504,7 +504,7 @@ def _make_scattered_x_gradient(o: Options) -> Any:
 
 
 def _make_write_plain_x_gradient(o: Options) -> Any:
-    """Writes the gradient of x of channels `c` to `c + count` that `_make_plain_x_gradient` leaves in scratch."""
+    """Write the gradient of x of channels `c` to `c + count` that `_make_plain_x_gradient` leaves in scratch."""
     size, unstage = o.size, _make_unstage(o.code)
 
     @inlined
@@ -518,7 +518,7 @@ def _make_write_plain_x_gradient(o: Options) -> Any:
 
 
 def _make_write_spatial_gradient(o: Options) -> Any:
-    """Writes a block's gradient of the spatial filters of a head."""
+    """Write a block's gradient of the spatial filters of a head."""
     size, taps, unstage = o.size, o.k * o.k, _make_unstage(o.code)
 
     @called
@@ -535,7 +535,7 @@ def _make_write_spatial_gradient(o: Options) -> Any:
 
 
 def _make_tile_gradients(o: Options) -> Any:
-    """The gradients of a tile of channels that begins `tile` channels after the staged group's first, `c`."""
+    """Compute the gradients of a tile of channels that begins `tile` channels after the staged group's first, `c`."""
     size, items, taps = o.size, o.items, o.k * o.k
     needs_x, needs_channel, needs_filters = o.needs_x, o.needs_channel, o.needs_channel or o.needs_spatial
     has_channel, read_scalars, filter_gradients = o.has_channel, _make_read_scalars(o), _make_filter_gradients(o)
@@ -560,7 +560,7 @@ def _make_tile_gradients(o: Options) -> Any:
 
 
 def _make_backward_group(o: Options) -> Any:
-    """The gradients of channels `c` to `c + count`, staged together."""
+    """Compute the gradients of channels `c` to `c + count`, staged together."""
     size, items, needs_filters, writes_x = o.size, o.items, o.needs_channel or o.needs_spatial, o.needs_x and o.plain
     stage_grads, stage_x, tile_gradients = _make_stage_grads(o), _make_stage_x(o), _make_tile_gradients(o)
     write_x_gradient = _make_write_plain_x_gradient(o)
@@ -584,7 +584,7 @@ def _make_backward_group(o: Options) -> Any:
 
 
 def _make_begin_backward(o: Options) -> Any:
-    """Fills the tables that are the same for all work items, and clears what is staged over."""
+    """Fill the tables that are the same for all work items, and clear what is staged over."""
     size, items, k, plain = o.size, o.items, o.k, o.plain
     taps, point_taps, weighs = k * k, _make_point_taps(o), _weighs(o)
 
@@ -606,12 +606,12 @@ def _make_begin_backward(o: Options) -> Any:
 
 
 def _weighs(o: Options) -> bool:
-    """Whether the channel filter's gradient is weighed with the spatial filter."""
+    """Return whether the channel filter's gradient is weighed with the spatial filter."""
     return bool(o.has_spatial and o.needs_channel and o.has_channel and o.combine == 0)
 
 
 def make_backward(*options: int) -> Any:
-    """The gradients asked for; that of the channel filter in part, one sum per work item.
+    """Compute the gradients asked for; that of the channel filter in part, one sum per work item.
 
     `options` are those of `Options`, with k > 0.
     """

@@ -1,7 +1,7 @@
 """The filter prediction on the CPU: the host's side of `kernels.py`.
 
 A work item predicts the spatial filters of some rows, normalises them and adds up what the average pooling needs while the
-rows are near; PyTorch's own operations go over memory eight times for that. The products of a few samples with the channel
+rows are near; PyTorch's operations read memory eight times for that. The products of a few samples with the channel
 branch's matrices, for which PyTorch's have too few rows, are made lane by lane. As in
 `ops/ddf/cpu/backend.py`, numba is imported at the first call, work items follow from the shapes alone, and sums over
 them are taken in one order, so results do not depend on the number of threads.
@@ -35,7 +35,7 @@ _COUNTERS = ("threads_begun", "items_begun", "channel_threads_begun", "channel_i
 
 
 def unsupported(x: Tensor) -> str | None:
-    """Why these kernels can't predict filters from `x`, or None."""
+    """Return why these kernels can't predict filters from `x`, or None."""
     if x.device.type != "cpu":
         return f"it runs on the CPU, x is on {x.device.type}"
     if x.dtype not in DTYPE_CODES:
@@ -49,7 +49,7 @@ def predict(
     channel: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None,
     options: Options,
 ) -> Outputs:
-    """Both kinds of filters of `x`; arguments are as those of `ops/filters/gpu/backend.py: predict`."""
+    """Return both kinds of filters of `x`; arguments are as those of `ops/filters/gpu/backend.py: predict`."""
     squeezed, filters = (channel[0].shape[0], channel[2].shape[0] // options.taps) if channel else (None, 0)
     out = outputs(x, spatial is not None, squeezed, filters, options)
     if x.numel():
@@ -67,7 +67,7 @@ def predict(
 def norm_backward(
     grad: Tensor, unit: Tensor, std: Tensor, scale: Tensor | None, fixed_scale: float
 ) -> tuple[Tensor, Tensor]:
-    """As `norm_backward` of `ops/filters/gpu/backend.py`; its formula is that of `norm_backward_kernel` there."""
+    """Compute what `norm_backward` of `ops/filters/gpu/backend.py` does, by the formula of `norm_backward_kernel` there."""
     std, h, u = std.unsqueeze(2), grad.to(std.dtype), unit.to(std.dtype)
     grad_scale = unit.new_empty(0)
     if scale is None:
@@ -89,7 +89,7 @@ def _plan(
     squeezed: int,
     has_spatial: bool,
 ) -> tuple[Plan, Tensor]:
-    """And the scale of each tap of a spatial filter."""
+    """Plan a call; also return the scale of each tap of a spatial filter."""
     from ddfnet.ops.filters.cpu.kernels import SAMPLES, FilterCall
 
     batch, channels = shape[:2]
@@ -138,7 +138,7 @@ def _plan(
 
 
 def _sizes(shape: tuple[int, int, int, int], planar: bool, o: Options) -> dict[str, int]:
-    """The fields of a `FilterCall` that follow from the shape of x and the options."""
+    """Return the fields of a `FilterCall` that follow from the shape of x and the options."""
     batch, channels, height, width = shape
     rows, columns = -(-height // o.stride), -(-width // o.stride)
     block = min(rows, max(1, rows * batch // _ITEMS))
@@ -165,7 +165,7 @@ def _sizes(shape: tuple[int, int, int, int], planar: bool, o: Options) -> dict[s
 
 @cache
 def _kernel(name: str, *options: int) -> Any:
-    """The compiled kernel, called with the address of a `FilterCall`; `options` are the fields of an `Options`."""
+    """Return the compiled kernel, called with the address of a `FilterCall`; `options` are the fields of an `Options`."""
     from ddfnet.ops.cpu.compiling import compile_kernel
     from ddfnet.ops.filters.cpu import kernels
 

@@ -114,7 +114,7 @@ class Options(NamedTuple):
 
     @property
     def fused(self) -> bool:
-        """Whether pixels are added up while their filters are predicted."""
+        """True if pixels are added up while their filters are predicted."""
         return bool(self.has_spatial and self.pools and self.plain and not self.planar)
 
 
@@ -128,7 +128,7 @@ class Work(NamedTuple):
 
 
 def _make_pool(o: Options) -> Any:
-    """Adds up rows of x, a number a channel."""
+    """Add up rows of x, a number a channel."""
     code, computed, size = o.code, o.computed, o.size
 
     @inlined
@@ -151,13 +151,13 @@ def _make_pool(o: Options) -> Any:
 
 
 def _make_predict_planar(o: Options) -> Any:
-    """Raw spatial filters of `rows` rows of pixels, whose runs in x are side by side where that are several."""
+    """Predict the raw spatial filters of `rows` rows of pixels; several rows only if their runs in x are side by side."""
     code, group, element, size, plain = o.code, o.group, o.element, o.size, o.plain
     sum_group = sum_taps(code=code, taps=group, relu=0)
 
     @inlined
     def take_pixels(p, source, rows, staging):
-        """Copies the pixels that have a filter, (C, rows, columns)."""
+        """Copy the pixels that have a filter, (C, rows, columns)."""
         for c in range(p.channels):
             for i in range(rows):
                 place = staging + (c * rows + i) * p.columns * element
@@ -178,7 +178,7 @@ def _make_predict_planar(o: Options) -> Any:
 
 
 def _make_predict(o: Options) -> Any:
-    """Raw spatial filters of one row of pixels; fused, also the sums of its pixels, added to `sums`."""
+    """Predict the raw spatial filters of one row of pixels; if fused, add its pixels to `sums`."""
     computed, group, size, fused = o.computed, o.group, o.size, o.fused
     dot_first, dot_next = (dot_taps(code=o.code, taps=group, pools=pools) for pools in (int(fused), 0))
 
@@ -205,7 +205,7 @@ def _make_predict(o: Options) -> Any:
 
 
 def _make_normalise_rows(o: Options) -> Any:
-    """Normalises the raw filters of `count` pixels from row `row` on (Eq. 3) and writes filters and deviations."""
+    """Normalise the raw filters of `count` pixels from row `row` on (Eq. 3) and write filters and deviations."""
     code, computed, size, planar = o.code, o.computed, o.size, o.planar
     normalise = normalise_taps(code=computed)
 
@@ -227,7 +227,7 @@ def _make_normalise_rows(o: Options) -> Any:
 
 
 def _make_predict_rows(o: Options) -> Any:
-    """The spatial filters of a work item."""
+    """Predict the spatial filters of a work item."""
     plain, normalise_rows = o.plain, _make_normalise_rows(o)
     predict, predict_planar = _make_predict(o), _make_predict_planar(o)
 
@@ -248,7 +248,7 @@ def _make_predict_rows(o: Options) -> Any:
 
 
 def make_spatial(*options: int) -> Any:
-    """Spatial filters, and the sums over each work item's pixels; `options` are those of `Options`."""
+    """Predict spatial filters, and sum each work item's pixels; `options` are those of `Options`."""
     o = Options(*options)
     size, fused, pools, has_spatial = o.size, o.fused, o.pools, o.has_spatial
     pool, predict_rows = _make_pool(o), _make_predict_rows(o)
@@ -274,7 +274,7 @@ def make_spatial(*options: int) -> Any:
 
 
 def _make_squeeze(o: Options) -> Any:
-    """The hidden units of a few samples, (S, samples), from the sums of their work items."""
+    """Compute the hidden units of a few samples, (S, samples), from the sums of their work items."""
     computed, size = o.computed, o.size
     pitch = SAMPLES * size
     squeeze_some, squeeze_one = (sum_taps(code=computed, taps=taps, relu=1) for taps in (SQUEEZED, 1))
@@ -306,7 +306,7 @@ def _make_squeeze(o: Options) -> Any:
 
 
 def _make_keep(o: Options) -> Any:
-    """Writes what the backward pass needs of a few samples: their averages and hidden units."""
+    """Write what the backward pass needs of a few samples: their averages and hidden units."""
     code, computed, element, size = o.code, o.computed, o.element, o.size
 
     @inlined
@@ -323,7 +323,7 @@ def _make_keep(o: Options) -> Any:
 
 
 def _make_excite(o: Options) -> Any:
-    """The channel filters of `count` channels from `begin` on, of a few samples."""
+    """Compute the channel filters of `count` channels from `begin` on, of a few samples."""
     code, computed, group, element, size = o.code, o.computed, o.group, o.element, o.size
     pitch = SAMPLES * size
     sum_group, normalise = sum_taps(code=computed, taps=group, relu=0), normalise_taps(code=computed)
@@ -357,7 +357,7 @@ def _make_excite(o: Options) -> Any:
 
 
 def make_channel(*options: int) -> Any:
-    """Channel filters, from the sums that `make_spatial` leaves; `options` are those of `Options`."""
+    """Predict channel filters from the sums that `make_spatial` leaves; `options` are those of `Options`."""
     o = Options(*options)
     squeeze, keep, excite = _make_squeeze(o), _make_keep(o), _make_excite(o)
 

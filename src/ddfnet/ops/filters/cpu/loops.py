@@ -29,7 +29,7 @@ def dot_taps(
     taps: int,
     pools: int,
 ) -> None:
-    """out[t] = biases[t] + sum over lanes of weights[t][lane] * source[lane]; with `pools`, sums[lane] += source[lane].
+    """Compute out[t] = biases[t] + sum of weights[t][lane] * source[lane]; with `pools`, sums[lane] += source[lane].
 
     Weights, biases, sums and out are of the computing type; weights and out have a row for each tap.
     """
@@ -57,7 +57,7 @@ def dot_taps(
 
 @emits
 def pool_rows(b: Any, code: int, source: Any, pitch: Any, rows: Any, sums: Any, count: Any) -> None:
-    """sums[lane] += the sum over `rows` rows of source[row][lane]; sums of the computing type."""
+    """Add the sum over `rows` rows of source[row][lane] to sums[lane], of the computing type."""
     size, computed = BYTES[code], BYTES[compute_code(code)]
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
@@ -79,7 +79,7 @@ def pool_rows(b: Any, code: int, source: Any, pitch: Any, rows: Any, sums: Any, 
 
 @emits
 def sum_rows(b: Any, code: int, source: Any, pitch: Any, rows: Any, count: Any) -> float:
-    """The sum of `rows` rows of `count` elements."""
+    """Return the sum of `rows` rows of `count` elements."""
     lanes = Lanes(b, code, VECTOR_BYTES // BYTES[compute_code(code)])
 
     def body(lanes: Lanes, indices: list[Any], carried: list[Any]) -> list[Any]:
@@ -96,7 +96,7 @@ def sum_rows(b: Any, code: int, source: Any, pitch: Any, rows: Any, count: Any) 
 
 @emits
 def take_every(b: Any, code: int, source: Any, step: Any, out: Any, count: Any) -> None:
-    """out[lane] = source[lane * step / bytes of an element], of one code; `step` in bytes."""
+    """Compute out[lane] = source[lane * step / bytes of an element], of one code; `step` in bytes."""
     loop = Loop(b, constant(0), count, 1, [])
     one = Lanes(b, code, 1)
     value = one.load(b.add(source, b.mul(loop.index, step)), code)
@@ -119,7 +119,7 @@ def sum_taps(
     taps: int,
     relu: int,
 ) -> None:
-    """out[t][lane] = biases[t] + sum over d < `depth` of weights[t][d] * source[d][lane] / divisor; with `relu`, at least 0.
+    """Compute out[t][lane] = biases[t] + sum of weights[t][d] * source[d][lane] / divisor; with `relu`, at least 0.
 
     The source is of `code`, all else of the computing type.
     """
@@ -154,7 +154,7 @@ def sum_taps(
 def normalise_taps(
     b: Any, taps: Any, planes: Rows, scales: Any, scaled_planes: Any, stds: Any, count: Any, *, code: int
 ) -> None:
-    """Eq. 3, as `filter_norm` has it: u = (raw - mean) / (std + eps) takes the place of raw in `planes`.
+    """Apply Eq. 3, as `filter_norm` does: u = (raw - mean) / (std + eps) replaces raw in `planes`.
 
     Args:
         scaled_planes: gets scales[t] * u[t]; may be those of `planes`.
