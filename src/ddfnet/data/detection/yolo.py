@@ -15,8 +15,8 @@ def yolo_splits(
 ) -> tuple[DetectionSplit, DetectionSplit, DetectionSplit]:
     """Read a data set of YOLO's labels as its splits train, val and test; test is val where there is none.
 
-    Where the images are says `root/data.yaml` (or the one other YAML file there): of `train`, `val` and `test` each a folder
-    or a text file that lists images. Without, they are in `root/images/train` or `root/train/images`, and so on. The labels
+    `root/data.yaml` (or the only other YAML file there) says where the images are: for each of `train`, `val` and `test` a
+    folder or a text file that lists images. Without it, they are in `root/images/train` or `root/train/images`, and so on. The labels
     are in the same place under `labels`, or beside the images. The names of the classes are those of the YAML file, or the
     lines of `classes.txt`.
 
