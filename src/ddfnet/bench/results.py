@@ -1,4 +1,4 @@
-"""What a benchmark leaves: one row per thing timed, with where and when; as CSV or JSON, written whole or not at all."""
+"""The results of a benchmark: one row per thing timed, with where and when; as CSV or JSON, written whole or not at all."""
 
 import csv
 import io
