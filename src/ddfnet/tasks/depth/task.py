@@ -48,7 +48,7 @@ class DepthUpsampling(Task):
         loss: of the known pixels of a crop: "mse", or "l1".
         start: weights to begin with, of the same network at the same factor or half of that, see `begin_with`: the best
             weights of a run, by its folder; a .safetensors file of a DDFUpNet; or "pretrained", those that ship.
-        init: "default", or "he": weights such that a stage keeps the variance of what it is given, see `initialise`.
+        init: "default", or "he": weights such that a stage keeps the variance of its input, see `initialise`.
         optimizer: "adam" or "adamw".
         lr: the highest learning rate.
         weight_decay: of all weights.
@@ -245,7 +245,7 @@ def initialise(network: JointUpsampler) -> None:
             nn.init.normal_(layer.weight, std=math.sqrt(2 / met))
         elif isinstance(layer, FilterNorm) and layer.std is not None:
             layer.std.mul_(math.sqrt(2) / layer.init_scale)
-        # What a pixel's filter is made of is the guide there, not a bias that is the same everywhere.
+        # A pixel's filter comes from the guide there, not from a bias that is the same everywhere.
         if isinstance(bias := getattr(layer, "bias", None), Tensor) and "channel_branch" not in name:
             nn.init.zeros_(bias)
     last: Any = network.decoder[-1]
