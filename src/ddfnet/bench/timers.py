@@ -34,7 +34,7 @@ ROUNDS = (3, 1000)  # fewest, most
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call, one entry a round."""
+    """The seconds per call, one entry a round."""
 
     samples: tuple[float, ...]
 

@@ -143,7 +143,7 @@ def check_sizes(low: Sequence[int], size: Sequence[int]) -> None:
 
 
 class _Run(NamedTuple):
-    """How a network is run."""
+    """The options of a run of the network."""
 
     network: DepthNetwork
     device: torch.device

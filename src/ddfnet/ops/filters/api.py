@@ -163,7 +163,7 @@ _CHANNEL = ("squeeze_weight?", "squeeze_bias?", "channel_weight?", "channel_bias
 
 
 class NormOptions(NamedTuple):
-    """What `filter_norm_backward` takes beside its tensors."""
+    """The arguments of `filter_norm_backward` beside its tensors."""
 
     fixed_scale: float
 
@@ -200,7 +200,7 @@ def _norm_backward_fake(
 
 
 class _Saved(NamedTuple):
-    """What the gradients need: the op's tensors, then its outputs but for the channel filters."""
+    """The tensors that the gradients need: the op's, then its outputs but for the channel filters."""
 
     x: Tensor
     spatial_weight: Tensor
