@@ -81,7 +81,7 @@ class InMemorySplit:
 
 
 def _shifted(images: Tensor, shifts: Tensor, background: float) -> Tensor:
-    """Shift each of the images (B, C, H, W) by (B, 2) pixels, down and right."""
+    """Return each of the images (B, C, H, W) moved by shifts (B, 2) in pixels, down and right."""
     height, width = images.shape[2:]
     rows = torch.arange(height) - shifts[:, :1]  # (B, H): the row that moves here
     columns = torch.arange(width) - shifts[:, 1:]  # (B, W)

@@ -48,7 +48,7 @@ class DepthUpsampling(Task):
         loss: of the known pixels of a crop: "mse", or "l1".
         start: weights to begin with, of the same network at the same factor or half of that, see `begin_with`: the best
             weights of a run, by its folder; a .safetensors file of a DDFUpNet; or "pretrained", those that ship.
-        init: "default", or "he": weights such that a stage keeps the variance of its input, see `initialise`.
+        init: "default", or "he": weights such that a stage keeps the variance of what it is given, see `initialise`.
         optimizer: "adam" or "adamw".
         lr: the highest learning rate.
         weight_decay: of all weights.
