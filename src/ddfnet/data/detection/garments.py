@@ -61,7 +61,7 @@ def default_folder() -> Path:
 
 
 def is_made(folder: Path) -> bool:
-    """Return whether the data set is in `folder`; it is there whole or not at all."""
+    """True if the data set is in `folder`; it is there whole or not at all."""
     return all((folder / "annotations" / f"{split}.json").is_file() for split in SPLITS)
 
 

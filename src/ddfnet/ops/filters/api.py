@@ -102,7 +102,7 @@ def unsupported(x: Tensor, kernel_size: int, heads: int, backend: Backend | None
 
 
 def _is_for_triton(x: Tensor) -> bool:
-    """Return whether Triton's kernels serve x's device: all but the CPU, and that too where its interpreter is on."""
+    """True if Triton's kernels serve x's device: all but the CPU, and that too where its interpreter is on."""
     if x.device.type != "cpu":
         return True
     return not torch.compiler.is_compiling() and unsupported_device(x) is None
