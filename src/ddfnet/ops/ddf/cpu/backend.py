@@ -195,7 +195,7 @@ def _transposed_bytes(g: Geometry, size: int, backward: bool, block: int) -> dic
 
 
 def _pixel(g: Geometry, size: int) -> int:
-    """Return the bytes of a transposed pixel: an odd number of cache lines, that neighbours may lie in different cache sets."""
+    """Return the bytes of a transposed pixel: an odd number of cache lines, so that neighbours lie in other cache sets."""
     return (-(-g.channels * size // 64) | 1) * 64
 
 
