@@ -1,4 +1,4 @@
-"""How many images a second are read, decoded and transformed, beside what the networks take of them.
+"""Measure how many images a second are read, decoded and transformed, beside how many the networks take.
 
 The pictures are those of a folder; without one they are made: JPEG files of 500x375 pixels, ImageNet's most frequent size,
 enlarged from the sample that ships, with noise that brings them to about ImageNet's bytes a file.

@@ -1,4 +1,4 @@
-"""Calls that belong together, timed interleaved with every clock asked for, as results."""
+"""Time calls that belong together, interleaved, by every clock asked for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

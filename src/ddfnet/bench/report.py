@@ -1,6 +1,6 @@
 """One page of everything: the paper's tables beside ours, every result file and its picture, in a single HTML file.
 
-The page asks for nothing outside itself: pictures and files are in it as data, and its policy forbids it more.
+The page asks for nothing outside itself: pictures and files are in it as data, and its policy forbids all else.
 """
 
 import base64
@@ -38,7 +38,7 @@ MOST = 2_000  # rows of a file that are shown; the file itself has all
 # Columns whose numbers are names, not amounts.
 NAMES = {field.name for field in fields(Environment)}
 NAMES |= {"case", "kornia", "pytorch-lightning", "seed", "timm", "torchvision"}
-MARKS = {  # how the overview names what ours are, in its order
+MARKS = {  # the overview's names of the marks, in its order
     "agrees": "exact, as printed",
     "differs": "exact, differs",
     "unprinted": "exact, not printed",
@@ -64,7 +64,7 @@ class Sheet:
 
     name: str
     kind: Kind
-    means: Sequence[tuple[str, ...]]  # of a study: a line of headings, and one a recipe; none of the others
+    means: Sequence[tuple[str, ...]]  # of a study: a line of headings, and one a recipe; empty for other files
     headings: Sequence[str]
     count: int  # of rows, of which no more than `MOST` are here
     rows: Sequence[Sequence[Value]]

@@ -1,4 +1,4 @@
-"""What a benchmark leaves: one row per thing timed, with where and when; as CSV or JSON, written whole or not at all."""
+"""The results of a benchmark: one row per thing timed, with where and when; as CSV or JSON, written whole or not at all."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from ddfnet.atomic import whole_or_absent
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Where and when. Versions of packages that are missing are empty."""
+    """The place and time of a measurement. Versions of packages that are missing are empty."""
 
     device: str  # "cpu" or "cuda"
     device_name: str

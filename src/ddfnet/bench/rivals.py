@@ -1,4 +1,4 @@
-"""What stands in one operator case: ours by backend, and what PyTorch users would call in its place.
+"""The subjects of an operator case: ours by backend, and what PyTorch users would call instead.
 
 Rivals are called as their users would: `F.conv2d` and its kin as PyTorch dispatches them, weights in the memory format of
 the input, as `module.to(memory_format=...)` leaves them.

@@ -1,4 +1,4 @@
-"""Times several calls against each other in one process, interleaved, so that drift of the machine hits all alike.
+"""Time several calls against each other in one process, interleaved, so that drift of the machine hits all alike.
 
 Each call is warmed up until it no longer gets faster. Then come rounds: in each, every call is sampled once. The order
 rotates, and runs backwards in every other turn, so no call always follows the same neighbour. Rounds go on until the
@@ -28,13 +28,13 @@ Sampler = Callable[[int], float]  # repeats within the sample -> seconds per cal
 
 CLOCKS: dict[str, tuple[ClockName, ...]] = {"cpu": ("cpu",), "cuda": ("queued", "eager", "graph")}
 
-STEADY_CALLS = 3  # without a faster one among them, and warm-up ends
+STEADY_CALLS = 3  # without a faster one among them end the warm-up
 ROUNDS = (3, 1000)  # fewest, most
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call, one entry a round."""
+    """The seconds per call, one entry a round."""
 
     samples: tuple[float, ...]
 

@@ -1,4 +1,4 @@
-"""What `train` and `evaluate` share: the options of an experiment, its recipe, its objects, its table."""
+"""The base of `train` and `evaluate`: the options of an experiment, its recipe, its objects, its table."""
 
 import warnings
 from pathlib import Path

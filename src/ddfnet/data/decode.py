@@ -1,4 +1,4 @@
-"""One encoded image made pixels, upright as it is displayed, or refused in a sentence."""
+"""Decode an image to pixels, upright as it is displayed, or refuse it in one sentence."""
 
 from pathlib import Path
 from typing import IO

@@ -21,7 +21,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def visible(path: Path) -> bool:
-    """Return whether no part of a relative path is hidden: `.ipynb_checkpoints`, macOS's `__MACOSX` and `._name`."""
+    """True if no part of a relative path is hidden: `.ipynb_checkpoints`, macOS's `__MACOSX` and `._name`."""
     return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
@@ -38,7 +38,7 @@ def part_folder(root: Path, part: str) -> Path | None:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names in a sentence: how many there are, and the first five different ones."""
+    """Write names into a sentence: how many there are, and the first five different ones."""
     found = list(names)
     different = sorted(set(found))
     return f"{len(found)} ({', '.join(different[:5])}{', ...' if len(different) > 5 else ''})"

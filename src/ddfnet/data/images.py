@@ -1,4 +1,4 @@
-"""Images read and decoded when they are asked for: what folders and tar files have in common."""
+"""Images that are read and decoded on demand, from folders and tar files alike."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from torch import Tensor
 from ddfnet.data.decode import read_rgb
 from ddfnet.data.splits import Batch
 
-TRIES = 100  # images in a row that cannot be read, and training gives up
+TRIES = 100  # unreadable images in a row after which training gives up
 Triple = tuple[float, float, float]
 Transform = Callable[[Image.Image], Tensor]
 
@@ -26,7 +26,7 @@ class Images(Protocol):
     labels: list[int]
 
     def name(self, index: int) -> str:
-        """Return the image's, for messages: unique, and enough to find it by."""
+        """Return the image's name for messages: unique, and enough to find the image."""
 
     def open(self, index: int) -> Path | IO[bytes]:
         """Return the encoded image."""
@@ -44,7 +44,7 @@ class ImageSplit:
         transform: of each image to a tensor (3, size, size).
         size: side of the images after it, in pixels.
         channels: 3 for RGB, 1 for grey images: what the transform makes of them then, in its first channel.
-        replace: lets other images take the place of those that cannot be read.
+        replace: lets other images replace those that cannot be read.
         seed: of the augmentation.
     """
 
@@ -76,7 +76,7 @@ class ImageSplit:
         self.epoch = epoch
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """Return the images of `indices`; `index + n * len(self)` is the image of `index`, drawn for the n-th time more.
+        """Return the images of `indices`; `index + n * len(self)` is the image of `index`, augmented for the n-th time more.
 
         Raises:
             ValueError: with `replace`, none of 100 images in a row can be read.
@@ -125,7 +125,7 @@ def training_transform(
     mean: Triple = IMAGENET_DEFAULT_MEAN,
     std: Triple = IMAGENET_DEFAULT_STD,
 ) -> Transform:
-    """Crop of random size and place, flipped at random; `options` of `timm.data.create_transform` add to it."""
+    """Return a crop of random size and place, flipped at random; `options` of `timm.data.create_transform` come on top."""
     given: dict[str, Any] = {"color_jitter": None, "interpolation": interpolation, **(options or {})}
     try:
         made: Transform = create_transform(size, is_training=True, mean=mean, std=std, **given)

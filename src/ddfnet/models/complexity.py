@@ -1,4 +1,4 @@
-"""What a network costs: parameters, FLOPs and multiply-adds, counted on meta tensors."""
+"""The cost of a network: parameters, FLOPs and multiply-adds, counted on meta tensors."""
 
 import copy
 from collections.abc import Sequence

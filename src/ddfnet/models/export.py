@@ -14,9 +14,9 @@ TOLERANCE = 1e-4
 
 
 def export_onnx(model: nn.Module, path: Path, input_shape: Sequence[int]) -> float:
-    """Write `model` to `path` as ONNX with dynamic batch, height and width, and runs it with onnxruntime.
+    """Write `model` to `path` as ONNX with dynamic batch, height and width, and run it with onnxruntime.
 
-    The exported graph is Eq. 2 in standard ONNX operators: whoever runs it needs nothing of ddfnet. It is checked on inputs
+    The exported graph is Eq. 2 in standard ONNX operators: running it needs nothing from ddfnet. It is checked on inputs
     of two sizes; where it differs from PyTorch, no file is left.
 
     Args:

@@ -1,4 +1,4 @@
-"""What `DDF` and `DDFUp` share: their options, and the two branches that predict and normalise filters.
+"""The base of `DDF` and `DDFUp`: their options, and the two branches that predict and normalise filters.
 
 A branch is a module that holds parameters and calls its inner modules one after the other. Where both branches are plain,
 that is unmodified and free of hooks, `DDF` runs one op on their parameters instead (`ddfnet.ops.filters`).

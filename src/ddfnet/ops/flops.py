@@ -49,7 +49,7 @@ def _register() -> None:
 
 
 class _Finder:
-    """Finds only the counter's module, with the ordinary loader, and registers the formulas once it has run."""
+    """A finder of the counter's module alone, by the ordinary loader, which registers the formulas once it has run."""
 
     running = False  # while the counter's module is half made
 

@@ -1,4 +1,4 @@
-"""Which pixels of a depth map say that its depth is unknown."""
+"""Find the pixels of a depth map that mark unknown depth."""
 
 from collections.abc import Sequence
 

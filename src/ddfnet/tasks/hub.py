@@ -44,7 +44,7 @@ def export_hub(trained: Trained, folder: Path, *, scores: dict[str, Any] | None 
 
 
 def _config(trained: Trained) -> dict[str, Any]:
-    """Return what builds the network again: for `ddfnet.load`, and for timm where it is one of timm's."""
+    """Return the configuration that builds the network again, for `ddfnet.load` and, if it is one of timm's, for timm."""
     config = json.loads(json.dumps(trained.config, default=str))
     ours = {"version": ddfnet.__version__, "classes": list(trained.class_names), "config": config}
     if trained.config["model"]["class_path"] != CLASSIFICATION:

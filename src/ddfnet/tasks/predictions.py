@@ -19,7 +19,7 @@ Value = str | int | float
 
 @dataclass
 class Predictions:
-    """Rows of `columns`, the pictures and maps written beside them, and images that could not be read, each with why."""
+    """Rows of `columns`, the pictures and maps written beside them, and unreadable images with the reason."""
 
     columns: tuple[str, ...]
     rows: list[tuple[Value, ...]] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Predictions:
         return [folder / "predictions.csv", folder / "predictions.json"]
 
     def read(self, trained: Trained, path: Path) -> Tensor | None:
-        """Return the network's input of an image, None, and note why, where it cannot be read."""
+        """Return the network's input for an image; None, with a note of the reason, if the image cannot be read."""
         try:
             return trained.transform(path)
         except ValueError as error:
@@ -125,7 +125,7 @@ def _device(trained: Trained) -> torch.device:
 
 
 def _names(images: Sequence[Path], folder: Path, suffix: str) -> list[Path]:
-    """Return a file in `folder` for each image: of its name, with a number where an earlier one has it."""
+    """Return a file in `folder` for each image: its name, with a number if an earlier image has the same."""
     taken: set[str] = set()
     paths = []
     for image in images:

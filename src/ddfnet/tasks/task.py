@@ -215,7 +215,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def share(count: Tensor) -> Tensor:
-    """Return what makes the mean, over processes, of means over `count` values each the mean over all values."""
+    """Return the weight that turns the processes' mean of means over `count` values into the mean over all values."""
     total = count.clone()
     distributed.all_reduce(total)
     return count * distributed.get_world_size() / total.clamp(min=1)

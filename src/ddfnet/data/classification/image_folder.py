@@ -81,11 +81,10 @@ def image_folder(
     `testing` too, in capitals or not. Images are the files that Pillow reads, by their endings. Hidden folders and files
     (`.ipynb_checkpoints`, `__MACOSX`) are passed over. What is left out is counted and named in a warning.
 
-    Where only `train` and `val` are there (as in ImageNet),
-    `val` is the test split, scored once, and what choices are made on is held out of `train`. Where none is there, `root`
-    itself holds the class folders and both are held out of it.
+    With only `train` and `val` (as in ImageNet), `val` is the test split, scored once, and the images that choices are made
+    on are held out of `train`. Without any, `root` itself holds the class folders, and both are held out of these.
 
-    In the place of each of these folders may stand tar files: `root/train.tar`, or a folder of them, `root/train/*.tar`.
+    Tar files may replace each of these folders: `root/train.tar`, or a folder of them, `root/train/*.tar`.
     The class of an image is then the folder it lies in, or its tar file where it lies in none.
 
     Args:

@@ -8,7 +8,7 @@ from ddfnet.data.depth.scenes.photograph import photograph
 from ddfnet.data.depth.scenes.textures import materials
 from ddfnet.data.depth.scenes.worlds import WORLDS
 
-VERSION = 1  # of what is drawn; another one where the same arguments give other pixels
+VERSION = 1  # of the content: changed whenever the same arguments give other pixels
 OVERSAMPLING = 2  # rays a pixel in each direction: the picture's edges are smooth, the depth's are not
 BASELINE = 0.15  # metres, of the disparities
 

@@ -20,8 +20,8 @@ class NYUDepth(RGBDImages):
     """`nyu_depth_v2_labeled.mat`: images 0-999 to train, 1000-1448 to test, 480x640, depths in metres.
 
     The depths are those of the file's `depths`: the sensor's, their holes filled by the data set's authors; what is not
-    above 0 or not finite is NaN. Items are read from the file when they are asked for, each process by a handle of
-    its own, so that workers may be forked or spawned.
+    above 0 or not finite is NaN. Items are read from the file on demand, each process by another handle, so that
+    workers may be forked or spawned.
 
     Args:
         path: of the file, 2.8 GB, which is MATLAB's v7.3 and so HDF5.

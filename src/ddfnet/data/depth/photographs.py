@@ -62,7 +62,7 @@ def cropped(image: RGBDImage, multiple: int = SIDE_MULTIPLE) -> RGBDImage:
 class Motorcycle(RGBDImages):
     """Middlebury 2014's Motorcycle, which scikit-image ships at a quarter of its size: one photograph, cut in two.
 
-    The test part is the right 40% of the left view, the training part what is left of a gap of 64 pixels before it; their
+    The test part is the right 40% of the left view, the training part lies left of a gap of 64 pixels before it; their
     sides are multiples of 16. They share no pixel, but they are one scene: a score on the test part says less about
     other photographs than one on other photographs would. The depth is the disparity to the right view in pixels,
     measured with structured light; where it is not known (7%) it is NaN. Each part is one image, so `len` is 1.

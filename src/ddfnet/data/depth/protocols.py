@@ -1,4 +1,4 @@
-"""How a low-resolution depth map is made from a full one: the two protocols in use, whose numbers are not comparable.
+"""The two protocols that make a low-resolution depth map from a full one; their numbers are not comparable.
 
 Table 7 is PAC-Net's protocol (Su et al. 2019, after Li et al. 2016): pure subsampling. Most papers since 2021 shrink the
 depth bicubically instead, which keeps more detail: name the protocol wherever a number is printed.

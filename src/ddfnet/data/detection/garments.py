@@ -19,7 +19,7 @@ from PIL import Image
 from ddfnet.data.classification.fashion_mnist import CLASSES, fashion_mnist
 from ddfnet.data.splits import InMemorySplit
 
-VERSION = 1  # of what is drawn; another one where the same arguments give other bytes
+VERSION = 1  # of the content: changed whenever the same arguments give other bytes
 SPLITS = ("train", "val", "test")
 IMAGES = (800, 100, 300)
 IMAGE_SIZE = 128
@@ -43,7 +43,7 @@ SMALLEST, LARGEST = 12, 0.98  # longer side of a garment: least pixels, and larg
 LARGE = 0.1  # share of the garments that are at least four fifths of that
 MOST = 6  # garments in an image
 COVERED = 0.4  # of a garment may lie under later ones
-TRIES = 20  # to find a garment its place
+TRIES = 20  # to find a place for a garment
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -61,7 +61,7 @@ def default_folder() -> Path:
 
 
 def is_made(folder: Path) -> bool:
-    """Return whether the data set is in `folder`; it is there whole or not at all."""
+    """True if the data set is in `folder`; it is there whole or not at all."""
     return all((folder / "annotations" / f"{split}.json").is_file() for split in SPLITS)
 
 
@@ -226,7 +226,7 @@ def _place(
 
 
 def _covered(garment: _Placed, above: list[_Placed], new: Mask) -> bool:
-    """Return whether too much of the garment is under those above it with the new one on top."""
+    """True if too much of the garment would be hidden with the new one on top."""
     hidden = garment.mask & np.logical_or.reduce([other.mask for other in above] + [new])
     return bool(hidden.sum() > COVERED * garment.mask.sum())
 

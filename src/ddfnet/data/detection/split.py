@@ -1,4 +1,4 @@
-"""Images with boxes to be found: what every format of detection data is read into, checked whole before training starts."""
+"""Images with boxes: every format of detection data is read into these, and checked whole before training starts."""
 
 import logging
 import random
@@ -53,7 +53,7 @@ class AnnotatedImage:
     labels: NDArray[
         np.int64
     ]  # (N,) int64: 1 to the number of classes, in the order of the category ids; 0 is the background
-    crowd: NDArray[np.bool_]  # (N,) bool: neither to be found nor wrong to be found
+    crowd: NDArray[np.bool_]  # (N,) bool: neither required nor wrong when found
     areas: NDArray[np.float32]  # (N,) float32, in square pixels: what makes an object small, medium or large
 
     def only(self, chosen: NDArray[np.bool_]) -> "AnnotatedImage":
@@ -265,7 +265,7 @@ def _image_size(path: Path) -> tuple[Size, Size] | None:
 
 
 def known_sizes(annotations: Path, paths: Sequence[Path]) -> list[tuple[Size, Size]]:
-    """Return `image_sizes` of images all of which have to be there.
+    """Return `image_sizes` of images, all of which must exist.
 
     Raises:
         FileNotFoundError: some are not; the first is named, and how many they are.

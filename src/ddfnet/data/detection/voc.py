@@ -58,7 +58,7 @@ def voc_splits(
 
 
 def _files(root: Path) -> Iterator[tuple[str, list[tuple[Path, list[Path]]]]]:
-    """Return the parts that there are: of each its XML files, and the folders where the image of each may be."""
+    """Return the parts that exist: for each, its XML files and the folders where its images may be."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     homes = [path.parent for pattern in (".", "*", "*/*") for path in root.glob(f"{pattern}/Annotations")]
@@ -96,7 +96,7 @@ def _read(path: Path, folders: list[Path]) -> _Annotation:
 
 
 def _image(path: Path, written: str | None, folders: list[Path]) -> Path:
-    """Return the image of an XML file: named in it, or of its name."""
+    """Return the image that an XML file names, or that has its name."""
     name = Path((written or "").strip()).name
     for folder in folders:
         if name and (folder / name).is_file():

@@ -15,10 +15,10 @@ def yolo_splits(
 ) -> tuple[DetectionSplit, DetectionSplit, DetectionSplit]:
     """Read a data set of YOLO's labels as its splits train, val and test; test is val where there is none.
 
-    Where the images are says `root/data.yaml` (or the one other YAML file there): of `train`, `val` and `test` each a folder
-    or a text file that lists images. Without, they are in `root/images/train` or `root/train/images`, and so on. The labels
-    are in the same place under `labels`, or beside the images. The names of the classes are those of the YAML file, or the
-    lines of `classes.txt`.
+    `root/data.yaml` (or the only other YAML file there) says where the images are: for each of `train`, `val` and `test` a
+    folder or a text file that lists images. Without it, they are in `root/images/train` or `root/train/images`, and so on.
+    The labels are in the same place under `labels`, or beside the images. The names of the classes are those of the YAML
+    file, or the lines of `classes.txt`.
 
     A line of more than five numbers is an outline `class x y x y ...`, whose bounding box is taken. Boxes are for the image
     as it is displayed. An image without a label file has no boxes.
@@ -28,7 +28,7 @@ def yolo_splits(
 
     Raises:
         FileNotFoundError: a folder, the names of the classes or an image is not there.
-        ValueError: a line is not of this format, or names a class that there is not.
+        ValueError: a line is not of this format, or names an unknown class.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
@@ -52,7 +52,7 @@ def yolo_splits(
 
 
 def _content(root: Path) -> dict[str, Any]:
-    """Return what the YAML file of the data set says; nothing where there is none."""
+    """Return the content of the data set's YAML file; {} without one."""
     import yaml
 
     files = [path for name in ("data", "dataset", "*") for path in sorted(root.glob(f"{name}.y*ml"))]
@@ -81,7 +81,7 @@ def _classes(root: Path, content: dict[str, Any]) -> list[str]:
 
 
 def _images(root: Path, content: dict[str, Any], part: str) -> list[Path] | None:
-    """Return the images of a part, None where nothing says that there is such a part."""
+    """Return the images of a part; None if nothing says that it exists."""
     named = next((value for key, value in content.items() if key in SYNONYMS[part] and value), None)
     if named is not None:
         found = []

@@ -4,7 +4,7 @@
 
 One predictor a block looks at the block's input and weighs the fixed kernels of all its convolutions. A reconstruction
 where the publication's text is silent: a ReLU between the predictor's two linear layers, shortcuts that are not dynamic.
-The multiply-adds agree with the paper's figures: ResNets less 67.2% and 71.3%.
+The multiply-adds agree with the paper's figures: 67.2% and 71.3% below its ResNets.
 """
 
 import math

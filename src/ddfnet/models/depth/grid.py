@@ -1,4 +1,4 @@
-"""Where the pixels of a depth map, of an image over it and of the network between them lie, and what is between pixels."""
+"""The positions of the pixels of a depth map, an image over it and the network between them, and interpolation."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -41,7 +41,7 @@ class DepthNetwork(Protocol):
 
 
 class Grid(NamedTuple):
-    """Where the pixels of depth map, network and image lie along both sides."""
+    """The positions of the pixels of depth map, network and image along both sides."""
 
     rows: Axis
     columns: Axis

@@ -143,7 +143,7 @@ def check_sizes(low: Sequence[int], size: Sequence[int]) -> None:
 
 
 class _Run(NamedTuple):
-    """How a network is run."""
+    """The options of a run of the network."""
 
     network: DepthNetwork
     device: torch.device
@@ -295,7 +295,7 @@ def _factor(low: Sequence[int], size: Sequence[int], most: int) -> int | None:
 
 
 def _fits(low: Sequence[int], size: Sequence[int], factor: int) -> bool:
-    """Return whether sides times the factor reach the image's, where they may have been rounded down."""
+    """True if the sides times the factor reach the image's, where they may have been rounded down."""
     if factor == 1:
         return tuple(low) == tuple(size)
     return all((short + 1) * factor > length for short, length in zip(low, size, strict=True))

@@ -1,4 +1,4 @@
-"""Whether CPU kernels can be compiled here, and the dtypes they serve."""
+"""Check whether CPU kernels can be compiled here, and for which dtypes."""
 
 import importlib
 import importlib.util

@@ -2,8 +2,8 @@
 
 A network alternates between these kernels and PyTorch's, whose OpenMP threads spin for a while after each of its calls.
 Other threads would have to share the cores with them, which costs small calls more than they take. So the kernel is
-handed to the very OpenMP runtime that libtorch_cpu is linked with, through GOMP_parallel, which GCC's libgomp and
-LLVM's libomp have in common on Linux: about two microseconds a call.
+handed to the very OpenMP runtime that libtorch_cpu is linked with, through GOMP_parallel, which both GCC's libgomp and
+LLVM's libomp have on Linux: about two microseconds a call.
 
 Where that is missing (macOS, Windows, a PyTorch without OpenMP), and in a forked child, in which OpenMP's threads do
 not exist and libgomp would wait for them for ever, a pool of Python threads does the same: the kernels give up the

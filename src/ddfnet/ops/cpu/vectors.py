@@ -43,7 +43,7 @@ def element_size(code: int) -> int:
 
 
 class Lanes:
-    """Emits loads, stores and arithmetic on vectors of one width, the last vector of a loop under a mask."""
+    """An emitter of loads, stores and arithmetic on vectors of one width, the last vector of a loop under a mask."""
 
     def __init__(self, builder: Any, code: int, lanes: int, remaining: Any = None) -> None:
         self.builder, self.code, self.lanes = builder, code, lanes

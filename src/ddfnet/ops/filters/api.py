@@ -102,7 +102,7 @@ def unsupported(x: Tensor, kernel_size: int, heads: int, backend: Backend | None
 
 
 def _is_for_triton(x: Tensor) -> bool:
-    """Return whether Triton's kernels serve x's device: all but the CPU, and that too where its interpreter is on."""
+    """True if Triton's kernels serve x's device: all but the CPU, and that too where its interpreter is on."""
     if x.device.type != "cpu":
         return True
     return not torch.compiler.is_compiling() and unsupported_device(x) is None
@@ -163,7 +163,7 @@ _CHANNEL = ("squeeze_weight?", "squeeze_bias?", "channel_weight?", "channel_bias
 
 
 class NormOptions(NamedTuple):
-    """What `filter_norm_backward` takes beside its tensors."""
+    """The arguments of `filter_norm_backward` beside its tensors."""
 
     fixed_scale: float
 
@@ -200,7 +200,7 @@ def _norm_backward_fake(
 
 
 class _Saved(NamedTuple):
-    """What the gradients need: the op's tensors, then its outputs but for the channel filters."""
+    """The tensors that the gradients need: the op's, then its outputs but for the channel filters."""
 
     x: Tensor
     spatial_weight: Tensor

@@ -9,7 +9,7 @@ from ddfnet.ops.ddf.geometry import memory_format_of
 
 
 class Options(NamedTuple):
-    """What the tensors do not say."""
+    """The arguments that the tensors do not contain."""
 
     spatial_scale: float
     kernel_size: int  # k
@@ -22,7 +22,7 @@ class Options(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What is predicted, then what the backward pass needs; empty where a branch is missing."""
+    """The predicted filters, then what the backward pass needs; empty where a branch is missing."""
 
     channel_filter: Tensor  # (B, C, k, k)
     spatial_filter: Tensor  # (B, G, K, P, Q)

@@ -94,7 +94,7 @@ def pac_conv_transpose2d(
 
 
 class Options(NamedTuple):
-    """What a call takes beside its tensors, and the registered op in this order."""
+    """The arguments of a call beside its tensors, in the order of the registered op."""
 
     stride: int
     dilation: int
@@ -102,7 +102,7 @@ class Options(NamedTuple):
 
 
 class BackwardOptions(NamedTuple):
-    """What the backward op takes beside its tensors: the options of the forward call, and the gradients asked for."""
+    """The arguments of the backward op beside its tensors: the forward call's options, and the gradients asked for."""
 
     stride: int
     dilation: int

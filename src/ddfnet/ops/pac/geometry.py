@@ -1,4 +1,4 @@
-"""Where the taps of a pixel-adaptive convolution, or of its transpose, read."""
+"""The positions that the taps of a pixel-adaptive convolution, or of its transpose, read."""
 
 from types import EllipsisType
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class Phase(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """How output, source (x and the guide where x is) and guide lie to each other."""
+    """The positions of output, source (x, and the guide where x is) and guide relative to each other."""
 
     kernel_size: int
     step: int  # of a grid pixel in the source

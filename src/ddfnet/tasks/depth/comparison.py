@@ -70,14 +70,14 @@ def find(dataset: Dataset, root: Path | None, *, images: int | None = None) -> C
     """Return the test images of a data set.
 
     Filters are tuned on the training images of the same data set: the first four of NYU, the Motorcycle's training part;
-    for what has none, "scenes" and "folder", on the Motorcycle's. Never on what is scored.
+    those of "scenes" and "folder", which have none, on the Motorcycle's. They are never tuned on what is scored.
 
     Args:
         root: of "nyu" the file, of "folder" the folder.
         images: no more than so many test images.
 
     Raises:
-        ValueError: `root` is missing, or given where none is looked at.
+        ValueError: `root` is missing, or given for a data set that has none.
     """
     if (root is None) == (dataset in ("nyu", "folder")):
         wanted = {"nyu": "the file nyu_depth_v2_labeled.mat", "folder": "a folder of pairs"}.get(dataset, "none")

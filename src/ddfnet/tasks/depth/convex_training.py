@@ -39,7 +39,7 @@ SAVED = 300  # steps from one checkpoint to the next
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a run is trained with.
+    """The options of a run.
 
     Attributes:
         minutes: from its first start.

@@ -25,7 +25,7 @@ TRIES = 10  # to find such a crop
 
 
 class DepthBatch(NamedTuple):
-    """Photographs and the full depth maps that are to be found for them."""
+    """Photographs and their full depth maps, which are the targets."""
 
     rgb: Tensor  # (B, 3, H, W) float32, 0..1
     depth: Tensor  # (B, 1, H, W) float32, NaN where unknown; of training about 0..1, else in the split's unit
@@ -33,7 +33,7 @@ class DepthBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to training crops at random.
+    """The random changes of training crops.
 
     Attributes:
         crop: side, in pixels.
@@ -41,7 +41,7 @@ class Augmentation:
         invert: makes near far in half of the crops: others' maps may be disparities.
         colour: strength of changes of brightness, contrast, gamma and white balance; 0 for none.
         widen: brings a crop to 0..1 by a random range between the crop's and the image's, mostly near the crop's, so that
-            a whole image, whose range is larger than that of any part, is nothing new; else by its image's.
+            a whole image, whose range is larger than that of any part, is nothing new; otherwise by the image's.
         picks: takes the steepest of so many crops: where depth has no edge, there is little to learn.
     """
 
@@ -316,7 +316,7 @@ class ScenesData(MotorcycleData):
 
     Args:
         scenes: how many are generated to train, drawn in the first epoch and kept in memory; the same for all seeds.
-        val_scenes: alike, to validate.
+        val_scenes: the same, to validate.
         options: of `MotorcycleData`.
     """
 

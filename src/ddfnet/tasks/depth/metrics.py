@@ -15,7 +15,7 @@ REPORTED = {"m": ("cm", 100.0)}
 
 
 class DepthErrors(NamedTuple):
-    """Of one image, in its unit; `edge_rmse` is NaN where it has no edges."""
+    """The errors of one image, in its unit; `edge_rmse` is NaN where it has no edges."""
 
     rmse: float
     mae: float

@@ -1,6 +1,6 @@
 """The classical ways to upsample a depth map: interpolation, and kornia's joint bilateral and guided filters.
 
-All of them know where the protocol has put the samples (`Protocol.sample_position`): a rival half a pixel off is none.
+All know where the protocol has put the samples (`Protocol.sample_position`): half a pixel off, a rival would be none.
 """
 
 import math
@@ -21,7 +21,7 @@ STRIP = 2**24  # taps that a filter holds at a time: kornia unfolds its windows
 
 
 class Method(Protocol):
-    """Upsamples low (1, 1, h, w), all finite, under rgb (1, 3, H, W) in 0..1 to (1, 1, H, W), in the unit of low."""
+    """A way to upsample low (1, 1, h, w), all finite, under rgb (1, 3, H, W) in 0..1 to (1, 1, H, W), in the unit of low."""
 
     def __call__(self, low: Tensor, rgb: Tensor, *, factor: int, protocol: str) -> Tensor: ...
 
@@ -47,7 +47,7 @@ def interpolate(low: Tensor, size: tuple[int, int], *, factor: int, protocol: st
 
 @dataclass(frozen=True)
 class Interpolation:
-    """Interpolation of one kind; the picture is not looked at."""
+    """Interpolation of one kind; the picture is ignored."""
 
     mode: Mode
 

@@ -244,7 +244,7 @@ def initialise(network: JointUpsampler) -> None:
             nn.init.normal_(layer.weight, std=math.sqrt(2 / met))
         elif isinstance(layer, FilterNorm) and layer.std is not None:
             layer.std.mul_(math.sqrt(2) / layer.init_scale)
-        # What a pixel's filter is made of is the guide there, not a bias that is the same everywhere.
+        # A pixel's filter comes from the guide there, not from a bias that is the same everywhere.
         if isinstance(bias := getattr(layer, "bias", None), Tensor) and "channel_branch" not in name:
             nn.init.zeros_(bias)
     last: Any = network.decoder[-1]

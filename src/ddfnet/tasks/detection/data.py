@@ -91,9 +91,9 @@ class CocoData(DetectionData):
 
     Args:
         root: a folder with `train2017`, `val2017` and `annotations/instances_train2017.json`, `..._val2017.json`.
-        train_images, train_annotations: a folder of images and its annotation file, in the place of those below `root`.
-        val_images, val_annotations: alike.
-        test_images, test_annotations: alike; without them the validation images are the test images, as in the paper.
+        train_images, train_annotations: a folder of images and its annotation file, in place of those below `root`.
+        val_images, val_annotations: the same for validation.
+        test_images, test_annotations: the same for testing; without them, as in the paper, the validation images test.
         options: of `DetectionData`.
     """
 
@@ -133,7 +133,7 @@ class CocoData(DetectionData):
 
 
 class _LabelledFolder(DetectionData):
-    """A folder that says by itself what its parts are."""
+    """A folder whose files define its parts."""
 
     read_splits: ClassVar[Callable[..., tuple[DetectionSplit, DetectionSplit, DetectionSplit]]]
 

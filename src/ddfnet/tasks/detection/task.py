@@ -31,7 +31,7 @@ SCORES = {
     "mAP_medium": "map_medium",
     "mAP_large": "map_large",
 }
-NONE_SUCH = -1.0  # what COCO's scorer says where there is nothing to be found
+NONE_SUCH = -1.0  # COCO's score where there is nothing to find
 PICTURES = 6  # test images drawn
 ASPECT_RATIOS = [0.5, 1.0, 2.0]  # the detector's
 SURE = 0.3  # least score of the detections drawn

@@ -1,7 +1,7 @@
 """One run: a task trained in a folder, resumed where it was killed, scored once at the end.
 
 RUN/config.yaml   its options               RUN/metrics.csv    one row an epoch
-RUN/last.ckpt     where it is               RUN/summary.json   what came out
+RUN/last.ckpt     its present state         RUN/summary.json   its results
 RUN/best.ckpt     the epoch chosen          RUN/*.png          pictures
 """
 

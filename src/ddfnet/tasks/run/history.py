@@ -14,7 +14,7 @@ from ddfnet.atomic import write_text
 
 
 class SeedEachEpoch(lightning.Callback):
-    """Seeds every random number generator at the start of an epoch, so that a resumed epoch is the undisturbed one.
+    """Seed every random number generator at the start of an epoch, so that a resumed epoch equals an undisturbed one.
 
     Each process draws other numbers.
     """
@@ -28,7 +28,7 @@ class SeedEachEpoch(lightning.Callback):
 
 
 class History(lightning.Callback):
-    """What was logged in each epoch, with its training time: kept in the checkpoints and written to `metrics.csv`."""
+    """The log of each epoch, with its training time: kept in the checkpoints and written to `metrics.csv`."""
 
     def __init__(self, path: Path, metric: str, mode: str) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class History(lightning.Callback):
 
 
 class Checkpoints(Checkpoint):
-    """Writes `best.ckpt` (weights) when the history says so and then `last.ckpt` (everything), after each epoch.
+    """Write `best.ckpt` (weights) when the history says so and then `last.ckpt` (everything), after each epoch.
 
     What is best follows from the history, which the checkpoints hold, and from no path: a run folder can be moved.
     """

@@ -70,7 +70,7 @@ def run(todo: Sequence[Trial], *, jobs: int, threads: int, tell: Callable[[str],
 
     Raises:
         ValueError: a folder holds another run.
-        RuntimeError: a run failed; those at work end, no other is begun.
+        RuntimeError: a run failed; those at work end, and no other begins.
     """
     for trial in todo:
         trial.check()

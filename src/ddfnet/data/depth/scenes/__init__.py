@@ -1,1 +1,1 @@
-"""What generated scenes are drawn with."""
+"""The parts of generated scenes."""

@@ -183,7 +183,7 @@ def _is_worth_transposing(g: Geometry, size: int, backward: bool, *strides: Stri
 
 
 def _transposed_bytes(g: Geometry, size: int, backward: bool, block: int) -> dict[str, int]:
-    """Return bytes of the transposed rows that a work item of `block` grid rows has."""
+    """Return the bytes of the transposed rows that a work item of `block` grid rows has."""
     rows, columns = g.grid
     reach, halo = (g.kernel_size - 1) * g.dilation, (g.padding + g.stride - 1) // g.stride if backward else 0
     x_rows = min(g.height, (block - 1) * g.stride + reach + 1)
@@ -195,7 +195,7 @@ def _transposed_bytes(g: Geometry, size: int, backward: bool, block: int) -> dic
 
 
 def _pixel(g: Geometry, size: int) -> int:
-    """Return bytes of a transposed pixel: an odd number of cache lines, that neighbours may lie in different cache sets."""
+    """Return the bytes of a transposed pixel: an odd number of cache lines, so that neighbours lie in other cache sets."""
     return (-(-g.channels * size // 64) | 1) * 64
 
 

@@ -57,7 +57,7 @@ class Map(NamedTuple):
 
 
 class RowTables(NamedTuple):
-    """What the pixels of a row are summed from: the row's tables, and what is the same for all pixels."""
+    """The sources of the pixels of a row: the row's tables, and what is the same for all pixels."""
 
     sources: Any  # table: addresses of the taps' pixels, tile after tile
     scalars: Any  # (heads, pixels, K) spatial filters

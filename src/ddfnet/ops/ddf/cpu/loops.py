@@ -31,7 +31,7 @@ from ddfnet.ops.cpu.vectors import (
 
 
 class Tables(NamedTuple):
-    """Where the taps of a weighted sum lie: tables with an entry for each tap."""
+    """The positions of the taps of a weighted sum: tables with an entry for each tap."""
 
     sources: Any  # addresses
     scalars: Any  # numbers
@@ -110,7 +110,7 @@ def weighted_sum(
 
 
 class _Tile:
-    """Where the taps of `items` neighbouring items lie in a table of k rows, `step` columns from one item to the next.
+    """The positions of the taps of `items` neighbours in a table of k rows, `step` columns from one item to the next.
 
     Pixels of a row overlap where `step` < k: a source is then loaded once for all that read it. `step` = k shares none.
     """
@@ -132,7 +132,7 @@ class _Tile:
 
 
 class _Loads:
-    """Loads vectors at most once each."""
+    """A cache of loads: each vector is loaded at most once."""
 
     def __init__(self, load: Callable[[int], Any]) -> None:
         self.load, self.loaded = load, dict[int, Any]()

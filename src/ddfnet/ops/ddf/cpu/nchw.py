@@ -606,7 +606,7 @@ def _make_begin_backward(o: Options) -> Any:
 
 
 def _weighs(o: Options) -> bool:
-    """Return whether the channel filter's gradient is weighed with the spatial filter."""
+    """True if the channel filter's gradient is weighed with the spatial filter."""
     return bool(o.has_spatial and o.needs_channel and o.has_channel and o.combine == 0)
 
 

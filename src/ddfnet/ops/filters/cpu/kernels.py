@@ -88,7 +88,7 @@ class FilterCall(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What is known when a kernel is compiled."""
+    """The numbers known when a kernel is compiled."""
 
     code: int  # of the elements
     group: int  # taps that are predicted together, a divisor of K
