@@ -57,7 +57,7 @@ def launches_of(
     """The launches of a case, forward or backward with every gradient; tensors without storage, of any size."""
     with torch.device("meta"):
         inputs = case.inputs(dtype=dtype, device="meta", memory_format=memory_format)
-    options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
+    options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine, case.padding)
     g = check(*inputs, *options)
     with launches() as seen:
         if backward:
