@@ -9,6 +9,7 @@ import torchvision
 from torch import nn
 
 from ddfnet import DDF, replace_conv2d
+from ddfnet.nn import DynamicFilter
 
 
 def small() -> nn.Sequential:
@@ -82,8 +83,7 @@ def test_dtype_and_device_are_kept() -> None:
         (nn.Conv2d(4, 4, (3, 5), padding=(1, 2)), "differs by direction"),
         (nn.Conv2d(4, 4, 3, stride=(1, 2), padding=1), "differs by direction"),
         (nn.Conv2d(4, 4, 4, padding=2), "the kernel size 4 is even"),
-        (nn.Conv2d(4, 4, 3), r"padding \(0, 0\), where DDF keeps the size with 1"),
-        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padding_mode 'reflect'"),
+        (nn.Conv2d(4, 4, 5, padding=1), r"padding \(1, 1\), neither 0 nor 2, which keeps the size"),
         (nn.Conv2d(4, 4, 3, padding=1, groups=2), r"2 groups \(grouped=True"),
         (nn.Conv2d(4, 6, 3, padding=1), r"4 channels in, 6 out \(change_channels=True"),
         (nn.LazyConv2d(4, 3, padding=1), "computes something of its own"),
@@ -151,6 +151,29 @@ def test_same_padding_by_name() -> None:
     size = model(torch.randn(2, 3, 9, 10)).shape
     assert [r.new.dilation for r in replace_conv2d(model)] == [2]
     assert model(torch.randn(2, 3, 9, 10)).shape == size
+
+
+def test_convolutions_without_padding() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 5, stride=2, padding="valid"))
+    size = model(torch.randn(2, 3, 15, 12)).shape
+    assert [r.new.padding for r in replace_conv2d(model)] == ["valid", "valid"]
+    assert model(torch.randn(2, 3, 15, 12)).shape == size
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_modes_are_kept(mode: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=2, dilation=2, padding_mode=mode))
+    size = model(torch.randn(2, 3, 9, 10)).shape
+    assert [r.new.padding_mode for r in replace_conv2d(model)] == [mode]
+    assert model(torch.randn(2, 3, 9, 10)).shape == size
+
+
+def test_a_layer_without_the_option_is_refused() -> None:
+    convs = {"padding 'valid'": {}, "padding_mode 'reflect'": {"padding": 1, "padding_mode": "reflect"}}
+    for option, options in convs.items():
+        model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, **options))
+        with pytest.raises(ValueError, match=f"1: {option}, for which DynamicFilter has no option"):
+            replace_conv2d(model, layer=DynamicFilter)
 
 
 def test_the_table() -> None:

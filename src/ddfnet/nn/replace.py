@@ -1,6 +1,7 @@
 """`replace_conv2d`: plug and play, DDF layers in the place of any network's k x k convolutions."""
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ def replace_conv2d(
         match: which convolutions, of those the options admit: a pattern of names ("layer3.*.conv2"; * matches dots too), a
             function of name and convolution, or None for all.
         layer: makes the new layer, called as `DDF` is: `layer(channels, kernel_size, stride=, dilation=, bias=, device=,
-            dtype=)`. `functools.partial(DDF, heads=2)` passes options on.
+            dtype=)`. `functools.partial(DDF, heads=2)` passes options on. For a convolution without padding it is given
+            padding="valid" too, and padding_mode= for one that does not pad with zeros.
         grouped: also convolutions with several groups, depthwise ones among them.
         change_channels: also convolutions with other channels out than in: a DDF layer, then a 1x1 convolution.
         skip_first: keeps the network's first convolution.
@@ -97,9 +99,9 @@ def replace_conv2d(
 
     Returns:
         A list of `Replacement`s that prints as a table; its `refused` lists the convolutions that can't be replaced (even,
-        oblong or unequally padded kernels, other padding modes, subclasses of Conv2d, shared weights, hooks; transposed, 1-D
-        and 3-D ones), with the reason. A module that reads a convolution's weight in place of calling it can't be told from
-        others: keep its convolution by `match`.
+        oblong or unequally padded kernels, a padding that `layer` has no option for, subclasses of Conv2d, shared weights,
+        hooks; transposed, 1-D and 3-D ones), with the reason. A module that reads a convolution's weight in place of calling
+        it can't be told from others: keep its convolution by `match`.
 
     Raises:
         TypeError: `model` is no module, `match` or `layer` nothing to call.
@@ -134,7 +136,7 @@ def replace_conv2d(
             continue
         if not isinstance(conv, nn.Conv2d):
             refused.append(Refusal(name, conv, f"{type(conv).__name__} is no Conv2d"))
-        elif reason := _refusal(conv, grouped, change_channels, uses[_weight_id(conv)]):
+        elif reason := _refusal(conv, layer, grouped, change_channels, uses[_weight_id(conv)]):
             refused.append(Refusal(name, conv, reason))
         else:
             candidates.append((name, conv))
@@ -166,7 +168,9 @@ def _matches(match: Match, name: str, conv: _ConvNd) -> bool:
     return fnmatchcase(name, match) if isinstance(match, str) else bool(match(name, conv))
 
 
-def _refusal(conv: nn.Conv2d, grouped: bool, change_channels: bool, uses: int) -> str | None:
+def _refusal(
+    conv: nn.Conv2d, layer: Callable[..., nn.Module], grouped: bool, change_channels: bool, uses: int
+) -> str | None:
     """Why `conv`, whose weight `uses` convolutions hold, can't be replaced under these options; None where it can."""
     (k, k_width), (stride, stride_width), (d, d_width) = conv.kernel_size, conv.stride, conv.dilation
     if type(conv) is not nn.Conv2d:
@@ -179,16 +183,29 @@ def _refusal(conv: nn.Conv2d, grouped: bool, change_channels: bool, uses: int) -
         return f"kernel {conv.kernel_size}, stride {conv.stride} or dilation {conv.dilation} differs by direction"
     if k % 2 == 0:
         return f"the kernel size {k} is even"
-    if conv.padding_mode != "zeros":
-        return f"padding_mode {conv.padding_mode!r}, where DDF pads with zeros"
     same = k // 2 * d
-    if conv.padding not in ((same, same), "same"):
-        return f"padding {conv.padding}, where DDF keeps the size with {same}"
+    if conv.padding not in ((same, same), "same", (0, 0), "valid"):
+        return f"padding {conv.padding}, neither 0 nor {same}, which keeps the size"
+    for option, value in _padding_options(conv).items():
+        if not _takes(layer, option):
+            return f"{option} {value!r}, for which {getattr(layer, '__name__', layer)} has no option"
     if conv.groups != 1 and not grouped:
         return f"{conv.groups} groups (grouped=True replaces it)"
     if conv.in_channels != conv.out_channels and not change_channels:
         return f"{conv.in_channels} channels in, {conv.out_channels} out (change_channels=True replaces it)"
     return None
+
+
+def _padding_options(conv: nn.Conv2d) -> dict[str, str]:
+    """Options of the new layer that differ from zeros around which keep the size."""
+    if conv.padding in ((0, 0), "valid"):
+        return {"padding": "valid"}
+    return {} if conv.padding_mode == "zeros" else {"padding_mode": conv.padding_mode}
+
+
+def _takes(layer: Callable[..., nn.Module], option: str) -> bool:
+    parameters = inspect.signature(layer).parameters
+    return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _make(conv: nn.Conv2d, layer: Callable[..., nn.Module]) -> nn.Module:
@@ -202,6 +219,7 @@ def _make(conv: nn.Conv2d, layer: Callable[..., nn.Module]) -> nn.Module:
         stride=conv.stride[0],
         dilation=conv.dilation[0],
         bias=bias and not changes,
+        **_padding_options(conv),
         **common,
     )
     if changes:
