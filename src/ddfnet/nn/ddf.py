@@ -50,7 +50,7 @@ class DDF(FilterLayer):
         affine: of norm="filter": "released" (the authors' code) or "paper" (alpha and beta learned); see `FilterNorm`.
         init: "random" (the authors') or "static", ours: the layer starts as a depthwise convolution with random filters,
             which the content varies by a fifth; for affine="paper", combine="mul" and both branches.
-        padding: "same" (the authors') or "valid": filters only where all their taps lie inside, ceil((H - (k-1)*d) / s) rows.
+        padding: "same" (the authors') or "valid": filters only where all their taps lie inside, P = ceil((H - (k-1)*d) / s).
         padding_mode: what lies outside the image, as in `nn.Conv2d`; "zeros" (the authors') with padding="valid". "reflect"
             takes images larger than k//2 * d, "circular" no smaller ones.
         bias: adds a learned bias per channel; the authors' layer has none.
