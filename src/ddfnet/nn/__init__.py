@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ddfnet.nn.elsewhere.lsnet import LKP, LSConv, ska
     from ddfnet.nn.elsewhere.rednet import RedNetBottleneck
     from ddfnet.nn.filter_norm import FilterNorm
-    from ddfnet.nn.replace import Refusal, Replacement, Replacements, replace_conv2d
+    from ddfnet.nn.replace import Refusal, Replacement, Replacements, replace_conv2d, replace_upsample
     from ddfnet.nn.rivals.attention_augmented import AttentionAugmentedConv
     from ddfnet.nn.rivals.bam import BAM
     from ddfnet.nn.rivals.condconv import CondConv, DwCondConv
@@ -65,6 +65,7 @@ __all__ = [
     "filter_frames",
     "propagate",
     "replace_conv2d",
+    "replace_upsample",
     "ska",
     "upsample_layer",
 ]
@@ -77,7 +78,7 @@ _NAMES = {
     "elsewhere.lsnet": ("LKP", "LSConv", "ska"),
     "elsewhere.rednet": ("RedNetBottleneck",),
     "filter_norm": ("FilterNorm",),
-    "replace": ("Refusal", "Replacement", "Replacements", "replace_conv2d"),
+    "replace": ("Refusal", "Replacement", "Replacements", "replace_conv2d", "replace_upsample"),
     "rivals.attention_augmented": ("AttentionAugmentedConv",),
     "rivals.bam": ("BAM",),
     "rivals.condconv": ("CondConv", "DwCondConv"),
