@@ -34,9 +34,18 @@ def test_derivatives(padding: str, backend: str) -> None:
     assert gradgradcheck(call, (x, y))
 
 
-def test_default_backend_and_half_types() -> None:
+@pytest.mark.release
+def test_default_backend() -> None:
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(1, 40, 6, 5).contiguous(memory_format=memory_format)
+        around = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+        torch.testing.assert_close(correlate(x, x, 3), correlate(x, x, 3, backend="reference"))
+        found, expected = (correlate(around, x, 3, padding="valid", backend=b) for b in ("auto", "reference"))
+        torch.testing.assert_close(found, expected)
+
+
+def test_half_types() -> None:
     x = torch.randn(1, 8, 6, 5)
-    torch.testing.assert_close(correlate(x, x, 3), correlate(x, x, 3, backend="reference"))
     assert correlate(x.bfloat16(), x.bfloat16(), 3, backend="torch").dtype == torch.bfloat16
 
 

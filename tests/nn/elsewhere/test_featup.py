@@ -110,7 +110,7 @@ def test_training_memory_never_holds_the_patches() -> None:
 
 
 def test_stack_as_an_upsampler() -> None:
-    stack = JBUStack(4, key_channels=5, radius=1)
+    stack = JBUStack(4, key_channels=5, radius=1, backend="torch")
     x, guide = torch.randn(2, 4, 3, 2), torch.rand(2, 3, 50, 33)
     assert stack(x, guide).shape == (2, 4, 48, 32)
     assert stack.eval()(x, guide, (47, 31)).shape == (2, 4, 47, 31)
@@ -120,7 +120,7 @@ def test_stack_as_an_upsampler() -> None:
         stack(x)
     with pytest.raises(ValueError, match=r"guide: expected a height and width > radius = 3, got \(1, 3, 3, 9\)"):
         JBULearnedRange()(torch.randn(1, 4, 2, 2), torch.rand(1, 3, 3, 9))
-    assert stack.extra_repr() == "4, key_channels=5, radius=1"
+    assert stack.extra_repr() == "4, key_channels=5, radius=1, backend='torch'"
 
 
 def test_half_types() -> None:

@@ -73,9 +73,9 @@ def test_both_namings_of_an_involution_load() -> None:
 
 
 def test_shortcut_and_errors() -> None:
-    block = RedNetBottleneck(64, 64)
+    block = RedNetBottleneck(64, 64, backend="torch")
     assert block.downsample is None
     assert block(torch.randn(1, 64, 5, 5)).shape == (1, 64, 5, 5)
     with pytest.raises(ValueError, match="channels_out: expected a multiple of 64, got 96"):
         RedNetBottleneck(64, 96)
-    assert block.extra_repr() == "64, 64"
+    assert block.extra_repr() == "64, 64, backend='torch'"

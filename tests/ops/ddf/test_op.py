@@ -142,6 +142,28 @@ def test_never_stores_the_combined_filter(name: str, combine: str, memory_format
     assert backward.peak <= gradients + 6 * one_map
 
 
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "reference"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_filters_as_views_are_not_copied(padding: Any, name: str) -> None:
+    """Filters (B, H, W, k, k) or (B, H, W, G, K), as other layers hold them, seen as (B, G, K, H, W)."""
+    x = torch.randn(1, 32, 12, 14)
+    rows, columns = (12, 14) if padding == "same" else (10, 12)
+    held = torch.randn(1, rows, columns, 3, 3), torch.randn(1, rows, columns, 4, 9)
+    viewed = held[0].permute(0, 3, 4, 1, 2).flatten(1, 2), held[1].permute(0, 3, 4, 1, 2)
+    for base, spatial in zip(held, viewed, strict=True):
+        assert spatial.data_ptr() == base.data_ptr()
+        with torch.no_grad(), Allocations().of(x, spatial) as seen:
+            y = ddf(x, None, spatial, padding=padding, backend=name)  # type: ignore[arg-type]
+        assert seen.largest <= y.nbytes + 64
+        leaf = spatial.requires_grad_()
+        found = ddf(x, None, leaf, padding=padding, backend=name)  # type: ignore[arg-type]
+        expected = ddf(x, None, spatial.contiguous(), padding=padding, backend="reference")
+        torch.testing.assert_close(found, expected)
+        grad, wanted = (torch.autograd.grad(out.square().sum(), leaf)[0] for out in (found, expected))
+        torch.testing.assert_close(grad, wanted)
+        assert grad.stride() == leaf.stride()
+
+
 class Operators(TorchDispatchMode):
     """The operators called inside, and the dtypes of what they return."""
 
