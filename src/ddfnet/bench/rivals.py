@@ -112,6 +112,6 @@ def _convolution(name: str, case: OpCase) -> Callable[[Tensor, Tensor], Tensor]:
 def _chosen(case: OpCase, tensors: Inputs) -> str:
     """The backend that "auto" takes."""
     x, channel_filter, spatial_filter = tensors
-    options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine, case.padding)
-    kernels = api.select("auto", x, check(x, channel_filter, spatial_filter, *options))
+    options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
+    kernels = api.select("auto", x, check(x, channel_filter, spatial_filter, *options, padding=case.padding))
     return next(name for name, known in api.KERNELS.items() if known is kernels)

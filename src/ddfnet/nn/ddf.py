@@ -107,10 +107,7 @@ class DDF(FilterLayer):
             backend=backend,
         )
         check_choice(Init, init=init)
-        check_choice(Padding, padding=padding)
-        check_choice(PaddingMode, padding_mode=padding_mode)
-        if padding == "valid" and padding_mode != "zeros":
-            raise ValueError(f"padding_mode: expected 'zeros' with padding='valid', got {padding_mode!r}")
+        _check_padding(padding, padding_mode)
         if init == "static" and (affine, branches, combine) != ("paper", "both", "mul"):
             raise ValueError(
                 "init: expected 'random' unless affine='paper', branches='both' and combine='mul', got 'static' with "
@@ -210,6 +207,13 @@ class DDF(FilterLayer):
             backend=self.backend,
         )
         return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
+
+
+def _check_padding(padding: Padding, padding_mode: PaddingMode) -> None:
+    check_choice(Padding, padding=padding)
+    check_choice(PaddingMode, padding_mode=padding_mode)
+    if padding == "valid" and padding_mode != "zeros":
+        raise ValueError(f"padding_mode: expected 'zeros' with padding='valid', got {padding_mode!r}")
 
 
 @leaf

@@ -185,7 +185,7 @@ def test_the_plain_kernel_asks_little_of_a_device(case: OpCase, dtype: torch.dty
     """PyTorch's elementwise operations, sums and views in float32, no number read back: MPS and XPU have all of it."""
     x, channel, spatial, grad_y = draw(case, dtype)
     options = options_of(case)[:5]
-    g = check(x, channel, spatial, *options, case.padding)
+    g = check(x, channel, spatial, *options, padding=case.padding)
     needs = (True, channel is not None, spatial is not None)
     with Operators() as seen:
         KERNELS["torch"].ddf_forward(x, channel, spatial, g)

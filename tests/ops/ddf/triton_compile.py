@@ -57,8 +57,8 @@ def launches_of(
     """The launches of a case, forward or backward with every gradient; tensors without storage, of any size."""
     with torch.device("meta"):
         inputs = case.inputs(dtype=dtype, device="meta", memory_format=memory_format)
-    options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine, case.padding)
-    g = check(*inputs, *options)
+    options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
+    g = check(*inputs, *options, padding=case.padding)
     with launches() as seen:
         if backward:
             grad_y = torch.empty(case.out_shape, dtype=dtype, device="meta").contiguous(memory_format=memory_format)

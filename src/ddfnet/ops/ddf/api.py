@@ -152,7 +152,7 @@ def ddf(
     check_types(x, channel_filter, spatial_filter, (combine, backend, padding), kernel_size, stride, dilation, 1)
     if takes_reference(backend):
         x, channel_filter, spatial_filter = autocast_inputs(x, channel_filter, spatial_filter)
-        g = check(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine, padding)
+        g = check(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine, padding=padding)
         return ddf_reference(x, channel_filter, spatial_filter, g)
     y: Tensor = ddf_op(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine, backend, padding)
     return y
@@ -184,7 +184,7 @@ def select(backend: str, x: Tensor, g: Geometry) -> Kernels:
 
 def _geometry(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, o: Any) -> Geometry:
     filters = channel_filter, spatial_filter
-    return check(x, *filters, o.kernel_size, o.stride, o.dilation, o.scale_factor, o.combine, o.padding)
+    return check(x, *filters, o.kernel_size, o.stride, o.dilation, o.scale_factor, o.combine, padding=o.padding)
 
 
 def _forward(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, options: Options) -> Tensor:

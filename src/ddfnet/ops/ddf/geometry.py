@@ -124,6 +124,7 @@ def check(
     dilation: int = 1,
     scale_factor: int = 1,
     combine: str = "mul",
+    *,
     padding: str = "same",
 ) -> Geometry:
     """The geometry of one call.
