@@ -61,16 +61,21 @@ def oracle(
     dilation: int = 1,
     scale: int = 1,
     combine: str = "mul",
+    padding: str = "same",
 ) -> Expected:
-    """One term at a time: output pixel (p, q) is centred on input pixel (p // scale * stride, q // scale * stride)."""
+    """One term at a time: output pixel (p, q) is centred on input pixel (p // scale * stride, q // scale * stride).
+
+    With padding "valid", the first filter's first tap lies on the first pixel.
+    """
+    begin = k // 2 * dilation if padding == "same" else 0
     y, grad_x = Sums.zeros(*grad_y.shape), Sums.zeros(*x.shape)
     ch, sp = _filled(x, channel, spatial, grad_y.shape, k, combine)
     grad_ch, grad_sp = Sums.zeros(*ch.shape), Sums.zeros(*sp.shape)
     per_head = x.shape[1] // sp.shape[1]
     for b, c, p, q in np.ndindex(*y.value.shape):
         for u, v in np.ndindex(k, k):
-            i = p // scale * stride + (u - k // 2) * dilation
-            j = q // scale * stride + (v - k // 2) * dilation
+            i = p // scale * stride + u * dilation - begin
+            j = q // scale * stride + v * dilation - begin
             if not (0 <= i < x.shape[2] and 0 <= j < x.shape[3]):
                 continue
             at_ch = (b, c, u, v) if ch.ndim == 4 else (b, p % scale * scale + q % scale, c, u, v)
@@ -100,15 +105,17 @@ def oracle_by_taps(
     dilation: int = 1,
     scale: int = 1,
     combine: str = "mul",
+    padding: str = "same",
 ) -> Expected:
     """`oracle` with only the taps in a loop, for many shapes; held to `oracle` by tests/ops/test_oracle.py."""
+    begin = k // 2 * dilation if padding == "same" else 0
     y, grad_x = Sums.zeros(*grad_y.shape), Sums.zeros(*x.shape)
     ch, sp = _filled(x, channel, spatial, grad_y.shape, k, combine)
     grad_ch, grad_sp = Sums.zeros(*ch.shape), Sums.zeros(*sp.shape)
     b, c, p, q = np.indices(grad_y.shape)
     for u, v in np.ndindex(k, k):
-        i = p // scale * stride + (u - k // 2) * dilation
-        j = q // scale * stride + (v - k // 2) * dilation
+        i = p // scale * stride + u * dilation - begin
+        j = q // scale * stride + v * dilation - begin
         inside = (i >= 0) & (i < x.shape[2]) & (j >= 0) & (j < x.shape[3])
         bb, cc, pp, qq, ii, jj = (a[inside] for a in (b, c, p, q, i, j))
         at_ch = (bb, cc, u, v) if ch.ndim == 4 else (bb, pp % scale * scale + qq % scale, cc, u, v)
@@ -183,6 +190,7 @@ def oracle_on(case: "OpCase", *tensors: Tensor | None, by: Callable[..., Expecte
         dilation=case.dilation,
         scale=case.scale_factor,
         combine=case.combine,
+        padding=case.padding,
     )
 
 

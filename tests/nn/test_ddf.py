@@ -371,3 +371,54 @@ def test_dead_hidden_units_make_no_gradient_explode(backend: Any) -> None:
     assert all(not grad.any() for grad in grads)
     layer.reset_parameters()
     assert layer(x).any()
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 2)])
+def test_padding_modes(mode: str, stride: int, dilation: int) -> None:
+    """The filters are those of the layer that pads with zeros; they meet the padded image."""
+    torch.manual_seed(0)
+    layer = DDF(6, heads=2, stride=stride, dilation=dilation, padding_mode=mode, backend="torch").double()
+    x = torch.randn(2, 6, 7, 8, dtype=torch.float64, requires_grad=True)
+    channel, spatial = layer.filters(x)
+    padded = F.pad(x, (dilation,) * 4, mode=mode)
+    patches = F.unfold(padded, 3, dilation=dilation, stride=stride)
+    patches = patches.view(2, 6, 9, *spatial.shape[3:])
+    expected = torch.einsum("bct,bctpq,bctpq->bcpq", channel.flatten(2), spatial.repeat_interleave(3, 1), patches)
+    y = layer(x)
+    assert y.shape == DDF(6, stride=stride, dilation=dilation)(x.float()).shape
+    torch.testing.assert_close(y, expected)
+    grad_y = torch.randn_like(y)
+    for found, wanted in zip(
+        torch.autograd.grad(y, (x, *layer.parameters()), grad_y),
+        torch.autograd.grad(expected, (x, *layer.parameters()), grad_y),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, wanted)
+    assert f"padding_mode='{mode}'" in layer.extra_repr()
+
+
+@pytest.mark.parametrize("branches", ["both", "spatial", "channel"])
+def test_valid_padding_leaves_the_border_out(branches: Any) -> None:
+    torch.manual_seed(0)
+    valid = DDF(6, 5, branches=branches, padding="valid", backend="torch")
+    same = DDF(6, 5, branches=branches, backend="torch")
+    same.load_state_dict(valid.state_dict())
+    x = torch.randn(2, 6, 9, 11)
+    torch.testing.assert_close(valid(x), same(x)[..., 2:-2, 2:-2])
+    assert DDF(6, padding="valid", stride=2, dilation=2)(x).shape == (2, 6, 3, 4)
+    with pytest.raises(
+        ValueError, match=r"x: expected a height and width > 4 = \(k - 1\) \* dilation, got \(2, 6, 9, 4\)"
+    ):
+        valid(x[..., :4])
+
+
+def test_padding_options_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="padding_mode: expected 'zeros' with padding='valid', got 'reflect'"):
+        DDF(6, padding="valid", padding_mode="reflect")
+    with pytest.raises(
+        ValueError, match="padding_mode: expected 'zeros', 'reflect', 'replicate' or 'circular', got 'x'"
+    ):
+        DDF(6, padding_mode="x")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="padding: expected 'same' or 'valid', got 1"):
+        DDF(6, padding=1)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import torchvision
 from torch import nn
 
 from ddfnet import DDF, replace_conv2d
+from ddfnet.nn import CARAFE, DDFUp, DynamicFilter, replace_upsample
 
 
 def small() -> nn.Sequential:
@@ -82,8 +83,7 @@ def test_dtype_and_device_are_kept() -> None:
         (nn.Conv2d(4, 4, (3, 5), padding=(1, 2)), "differs by direction"),
         (nn.Conv2d(4, 4, 3, stride=(1, 2), padding=1), "differs by direction"),
         (nn.Conv2d(4, 4, 4, padding=2), "the kernel size 4 is even"),
-        (nn.Conv2d(4, 4, 3), r"padding \(0, 0\), where DDF keeps the size with 1"),
-        (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padding_mode 'reflect'"),
+        (nn.Conv2d(4, 4, 5, padding=1), r"padding \(1, 1\), neither 0 nor 2, which keeps the size"),
         (nn.Conv2d(4, 4, 3, padding=1, groups=2), r"2 groups \(grouped=True"),
         (nn.Conv2d(4, 6, 3, padding=1), r"4 channels in, 6 out \(change_channels=True"),
         (nn.LazyConv2d(4, 3, padding=1), "computes something of its own"),
@@ -153,6 +153,29 @@ def test_same_padding_by_name() -> None:
     assert model(torch.randn(2, 3, 9, 10)).shape == size
 
 
+def test_convolutions_without_padding() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 5, stride=2, padding="valid"))
+    size = model(torch.randn(2, 3, 15, 12)).shape
+    assert [r.new.padding for r in replace_conv2d(model)] == ["valid", "valid"]
+    assert model(torch.randn(2, 3, 15, 12)).shape == size
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_modes_are_kept(mode: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=2, dilation=2, padding_mode=mode))
+    size = model(torch.randn(2, 3, 9, 10)).shape
+    assert [r.new.padding_mode for r in replace_conv2d(model)] == [mode]
+    assert model(torch.randn(2, 3, 9, 10)).shape == size
+
+
+def test_a_layer_without_the_option_is_refused() -> None:
+    convs = {"padding 'valid'": {}, "padding_mode 'reflect'": {"padding": 1, "padding_mode": "reflect"}}
+    for option, options in convs.items():
+        model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, **options))
+        with pytest.raises(ValueError, match=f"1: {option}, for which DynamicFilter has no option"):
+            replace_conv2d(model, layer=DynamicFilter)
+
+
 def test_the_table() -> None:
     done = replace_conv2d(small(), input_shape=(1, 3, 16, 16))
     text = str(done)
@@ -211,3 +234,88 @@ def test_networks_train_a_few_steps(name: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+class UNet(nn.Module):
+    """Two levels: a transposed convolution that halves the channels, and an interpolation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down1, self.down2 = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 16, 3, 2, 1)
+        self.up2 = nn.ConvTranspose2d(16, 8, 2, stride=2)
+        self.up1 = nn.Upsample(scale_factor=2, mode="bilinear")
+        self.head = nn.Conv2d(16, 3, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        fine = self.down1(x)
+        y = torch.cat([fine, self.up2(self.down2(fine))], dim=1)
+        return self.head(self.up1(y))
+
+
+def test_upsampling_layers_of_a_unet() -> None:
+    model = UNet().eval()
+    x = torch.randn(2, 3, 16, 20)
+    size = model(x).shape
+    done = replace_upsample(model, input_shape=x.shape)
+    assert [r.name for r in done] == ["up2", "up1"]
+    assert isinstance(model.up2, nn.Sequential)
+    assert (model.up2[0].out_channels, model.up2[0].bias is not None, model.up2[1].channels) == (8, True, 8)
+    assert isinstance(model.up1, DDFUp)
+    assert (model.up1.channels, model.up1.scale_factor, model.up1.training) == (16, 2, False)
+    y = model(x)
+    assert y.shape == size
+    y.sum().backward()
+    assert "ConvTranspose2d 16->8 2x2 stride 2  Conv2d 16->8 1x1 + DDFUp 8x2" in str(done)
+    assert "Upsample x2" in str(done)
+    assert done[0].flops is not None
+    assert done[0].flops[0] == 2 * 2 * 8 * 16 * 4 * 4 * 5
+
+
+def test_upsampling_by_other_layers_dry_and_matched() -> None:
+    model = UNet()
+    done = replace_upsample(model, layer=CARAFE, match="up2", dry_run=True)
+    assert [type(r.new[1]) for r in done] == [CARAFE]
+    assert isinstance(model.up2, nn.ConvTranspose2d)
+    done = replace_upsample(model.to("meta", torch.float64), match=lambda name, module: name == "up2")
+    assert {(p.dtype, p.device.type) for p in done[0].new.parameters()} == {(torch.float64, "meta")}
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (nn.Upsample((8, 8)), r"it upsamples to the size \(8, 8\)"),
+        (nn.Upsample(scale_factor=1.5), r"the factor 1.5 is no whole number > 1"),
+        (nn.Upsample(scale_factor=(2, 3)), "differs by direction"),
+        (nn.UpsamplingBilinear2d(scale_factor=2), "UpsamplingBilinear2d computes something of its own"),
+        (nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 1)), None),
+        (nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1), r"its map is not 2 times as large: -1 rows or columns"),
+        (nn.ConvTranspose2d(4, 4, 3, padding=1), r"stride \(1, 1\) is 1"),
+        (nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2), "2 groups"),
+        (nn.ConvTranspose3d(4, 4, 2, stride=2), "ConvTranspose3d is no ConvTranspose2d"),
+        (nn.Conv2d(4, 4, 3), "no nn.Upsample or transposed convolution matches"),
+    ],
+)
+def test_upsampling_refusals_say_why(layer: nn.Module, reason: str | None) -> None:
+    reason = reason or "how many channels it meets is not known: pass an input_shape that reaches it"
+    with pytest.raises(ValueError, match=f"found no upsampling layer to replace .*{reason}"):
+        replace_upsample(nn.Sequential(nn.Conv2d(3, 4, 1), layer))
+
+
+def test_upsampling_places_that_can_not_be_told() -> None:
+    up = nn.Upsample(scale_factor=2)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), up, nn.Conv2d(4, 8, 1), up)
+    with pytest.raises(ValueError, match="1: it meets maps of 4, 8 channels"):
+        replace_upsample(model, input_shape=(1, 3, 4, 4))
+    with pytest.raises(ValueError, match="got an upsampling layer, which has no place"):
+        replace_upsample(up)
+
+
+@pytest.mark.parametrize(
+    "options", [{"kernel_size": 4, "padding": 1}, {"kernel_size": 3, "padding": 1, "output_padding": 1}]
+)
+def test_other_transposed_convolutions(options: dict[str, int]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 4, stride=2, **options))
+    size = model(torch.randn(1, 3, 5, 6)).shape
+    replace_upsample(model)
+    assert isinstance(model[1], DDFUp)
+    assert model(torch.randn(1, 3, 5, 6)).shape == size

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddfnet.ops.ddf.api import Backend, ddf
-from ddfnet.ops.ddf.geometry import Combine
+from ddfnet.ops.ddf.geometry import Combine, Padding
 from ddfnet.ops.ddf_up.api import ddf_up
 
 Filters = Literal["both", "channel", "spatial"]
@@ -29,6 +29,7 @@ class OpCase:
     filters: Filters = "both"
     scale_factor: int = 1
     shared_channel_filter: bool = False  # ddf_up: (B, C, k, k) in place of one filter per phase
+    padding: Padding = "same"
 
     def __str__(self) -> str:
         parts = [f"{self.batch}x{self.channels}x{self.height}x{self.width}", f"k{self.kernel_size}"]
@@ -39,11 +40,13 @@ class OpCase:
         parts += ["shared"] if self.shared_channel_filter else []
         parts += [self.combine] if self.combine != "mul" else []
         parts += [self.filters] if self.filters != "both" else []
+        parts += [self.padding] if self.padding != "same" else []
         return "-".join(parts)
 
     @property
     def out_shape(self) -> tuple[int, int, int, int]:
-        rows, columns = -(-self.height // self.stride), -(-self.width // self.stride)
+        lost = (self.kernel_size - 1) * self.dilation if self.padding == "valid" else 0
+        rows, columns = (-(-(length - lost) // self.stride) for length in (self.height, self.width))
         return self.batch, self.channels, rows * self.scale_factor, columns * self.scale_factor
 
     def inputs(
@@ -100,6 +103,7 @@ class OpCase:
             stride=self.stride,
             dilation=self.dilation,
             combine=self.combine,
+            padding=self.padding,
             backend=backend,
         )
 

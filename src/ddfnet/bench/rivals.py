@@ -43,7 +43,7 @@ def ours(case: OpCase, tensors: Inputs, backend: str) -> Subject:
         return case.call(a, b, c, backend)  # type: ignore[arg-type]
 
     channel, spatial = (None if tensor is None else tensor.shape for tensor in tensors[1:])
-    options = Options(None, case.stride, case.dilation, case.scale_factor)
+    options = Options(None, case.stride, case.dilation, case.scale_factor, padding=case.padding)
     return Subject(
         name="ddf" if backend == "auto" else f"ddf:{backend}",
         function=call,
@@ -113,5 +113,5 @@ def _chosen(case: OpCase, tensors: Inputs) -> str:
     """Return the backend that "auto" takes."""
     x, channel_filter, spatial_filter = tensors
     options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
-    kernels = api.select("auto", x, check(x, channel_filter, spatial_filter, *options))
+    kernels = api.select("auto", x, check(x, channel_filter, spatial_filter, *options, padding=case.padding))
     return next(name for name, known in api.KERNELS.items() if known is kernels)

@@ -1,12 +1,17 @@
-"""Layers: DDF, its upsampler, their rivals, and what puts them into other networks. Names are loaded at first use."""
+"""Layers: DDF, its upsampler, rivals, others' layers, what puts them into networks. Names are loaded at first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ddfnet.nn.ddf import DDF
+    from ddfnet.nn.elsewhere.cspn import propagate
+    from ddfnet.nn.elsewhere.featup import JBULearnedRange, JBUStack, adaptive_conv
+    from ddfnet.nn.elsewhere.kernel_prediction import filter_frames
+    from ddfnet.nn.elsewhere.lsnet import LKP, LSConv, ska
+    from ddfnet.nn.elsewhere.rednet import RedNetBottleneck
     from ddfnet.nn.filter_norm import FilterNorm
-    from ddfnet.nn.replace import Refusal, Replacement, Replacements, replace_conv2d
+    from ddfnet.nn.replace import Refusal, Replacement, Replacements, replace_conv2d, replace_upsample
     from ddfnet.nn.rivals.attention_augmented import AttentionAugmentedConv
     from ddfnet.nn.rivals.bam import BAM
     from ddfnet.nn.rivals.condconv import CondConv, DwCondConv
@@ -28,6 +33,7 @@ __all__ = [
     "BAM",
     "CARAFE",
     "DDF",
+    "LKP",
     "AttentionAugmentedConv",
     "Bilinear",
     "CondConv",
@@ -41,24 +47,38 @@ __all__ = [
     "DynamicFilter",
     "FilterNorm",
     "Involution",
+    "JBULearnedRange",
+    "JBUStack",
+    "LSConv",
     "Nearest",
     "ODConv",
     "PacConv2d",
     "PacConvTranspose2d",
     "PixelShuffle",
+    "RedNetBottleneck",
     "Refusal",
     "Replacement",
     "Replacements",
     "SelfGuidedPac",
     "Upsampler",
+    "adaptive_conv",
+    "filter_frames",
+    "propagate",
     "replace_conv2d",
+    "replace_upsample",
+    "ska",
     "upsample_layer",
 ]
 
 _NAMES = {
     "ddf": ("DDF",),
+    "elsewhere.cspn": ("propagate",),
+    "elsewhere.featup": ("JBULearnedRange", "JBUStack", "adaptive_conv"),
+    "elsewhere.kernel_prediction": ("filter_frames",),
+    "elsewhere.lsnet": ("LKP", "LSConv", "ska"),
+    "elsewhere.rednet": ("RedNetBottleneck",),
     "filter_norm": ("FilterNorm",),
-    "replace": ("Refusal", "Replacement", "Replacements", "replace_conv2d"),
+    "replace": ("Refusal", "Replacement", "Replacements", "replace_conv2d", "replace_upsample"),
     "rivals.attention_augmented": ("AttentionAugmentedConv",),
     "rivals.bam": ("BAM",),
     "rivals.condconv": ("CondConv", "DwCondConv"),

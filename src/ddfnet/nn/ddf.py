@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddfnet.nn.filter_norm import Affine, FilterNorm
@@ -18,11 +19,12 @@ from ddfnet.nn.filters import (
 )
 from ddfnet.nn.layer import check_channels, check_choice, check_dtype, check_positive
 from ddfnet.ops.ddf.api import Backend, ddf
-from ddfnet.ops.ddf.geometry import Combine
+from ddfnet.ops.ddf.geometry import Combine, Padding
 from ddfnet.ops.filters.api import predict_filters, unsupported
-from ddfnet.ops.registry import has_global_hooks
+from ddfnet.ops.registry import has_global_hooks, leaf
 
 Init = Literal["random", "static", "depthwise"]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 LEAST_SQUEEZED = 4  # hidden units of the channel branch with init="depthwise"
 
 
@@ -40,7 +42,7 @@ class DDF(FilterLayer):
     Args:
         channels: C, in and out.
         kernel_size: k, odd; at least 3 with norm="filter".
-        stride, dilation: of the filters; zero padding keeps the size, (H, W) -> (ceil(H / s), ceil(W / s)).
+        stride, dilation: of the filters; (H, W) -> (ceil(H / s), ceil(W / s)).
         heads: G, groups of channels, each with its spatial filter; divides `channels`; 1 with branches="channel".
         squeeze_ratio: sigma of the channel branch (Table 3c).
         combine: "mul" (the paper) or "add".
@@ -52,11 +54,14 @@ class DDF(FilterLayer):
             the layer starts as the depthwise convolution of its parameter `weight` (C, k, k), and content enters as
             training finds use for it. Channel filters are weight * (1 + E(x)) and spatial filters 1 + S(x), where the
             branches' outputs E and S are 0 at the start; for norm="none" and combine="mul".
+        padding: "same" (the authors') or "valid": filters only where all their taps lie inside, P = ceil((H - (k-1)*d) / s).
+        padding_mode: what lies outside the image, as in `nn.Conv2d`; "zeros" (the authors') with padding="valid". "reflect"
+            takes images larger than k//2 * d, "circular" no smaller ones.
         bias: adds a learned bias per channel; the authors' layer has none.
         backend: as in `ddfnet.ddf`.
 
     Shape:
-        (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)), in the memory format of the input.
+        (B, C, H, W) -> (B, C, ceil(H / s), ceil(W / s)), in the memory format of the input; less with padding="valid".
 
     Raises:
         ValueError: an option or the input's shape is not as described, or `heads` or `affine` is set where it has no effect.
@@ -85,6 +90,8 @@ class DDF(FilterLayer):
         branches: Branches = "both",
         affine: Affine = "released",
         init: Init = "random",
+        padding: Padding = "same",
+        padding_mode: PaddingMode = "zeros",
         bias: bool = False,
         backend: Backend = "auto",
         device: torch.device | str | None = None,
@@ -105,6 +112,7 @@ class DDF(FilterLayer):
             backend=backend,
         )
         check_choice(Init, init=init)
+        _check_padding(padding, padding_mode)
         if init == "static" and (affine, branches, combine) != ("paper", "both", "mul"):
             raise ValueError(
                 "init: expected 'random' unless affine='paper', branches='both' and combine='mul', got 'static' with "
@@ -118,6 +126,8 @@ class DDF(FilterLayer):
         self.channels = channels
         self.stride = stride
         self.init = init
+        self.padding: Padding = padding
+        self.padding_mode: PaddingMode = padding_mode
 
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.spatial_branch = self.channel_branch = None
@@ -176,7 +186,8 @@ class DDF(FilterLayer):
         if self.channel_branch is not None:
             channel_filter = self.channel_branch(x).to(x.dtype).view(x.shape[0], self.channels, k, k)
         if self.spatial_branch is not None:
-            spatial_filter = self.spatial_branch(x).to(x.dtype).unflatten(1, (self.heads, k * k))
+            centres = x if self.padding == "same" else _without_border(x, k // 2 * self.dilation)
+            spatial_filter = self.spatial_branch(centres).to(x.dtype).unflatten(1, (self.heads, k * k))
         if self.weight is not None:
             return self._departures(x, channel_filter, spatial_filter)
         return channel_filter, spatial_filter
@@ -195,6 +206,7 @@ class DDF(FilterLayer):
         spatial, channel = self.spatial_branch, self.channel_branch
         return (
             self.norm == "filter"
+            and self.padding == "same"
             and isinstance(x, Tensor)  # a proxy of torch.fx is none
             and unsupported(x, self.kernel_size, self.heads, self.backend) is None
             and not has_global_hooks()
@@ -208,6 +220,10 @@ class DDF(FilterLayer):
         check_channels(x, self.channels)
         check_dtype(x, next(self.parameters(), None))
         channel_filter, spatial_filter = self.filters(x)
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            x = F.pad(x, (self.kernel_size // 2 * self.dilation,) * 4, mode=self.padding_mode)
+            padding = "valid"
         y = ddf(
             x,
             channel_filter,
@@ -216,6 +232,22 @@ class DDF(FilterLayer):
             stride=self.stride,
             dilation=self.dilation,
             combine=self.combine,
+            padding=padding,
             backend=self.backend,
         )
         return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
+
+
+def _check_padding(padding: Padding, padding_mode: PaddingMode) -> None:
+    check_choice(Padding, padding=padding)
+    check_choice(PaddingMode, padding_mode=padding_mode)
+    if padding == "valid" and padding_mode != "zeros":
+        raise ValueError(f"padding_mode: expected 'zeros' with padding='valid', got {padding_mode!r}")
+
+
+@leaf
+def _without_border(x: Tensor, margin: int) -> Tensor:
+    """The pixels of `x` that lie `margin` or more from its border."""
+    if min(x.shape[2:]) <= 2 * margin:
+        raise ValueError(f"x: expected a height and width > {2 * margin} = (k - 1) * dilation, got {tuple(x.shape)}")
+    return x[..., margin : x.shape[2] - margin, margin : x.shape[3] - margin]

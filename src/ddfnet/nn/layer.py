@@ -68,10 +68,10 @@ def check_choice(choices: Any, **options: Any) -> None:
 
 
 @leaf
-def check_channels(x: Tensor, channels: int) -> None:
-    """Raise ValueError unless `x` is (B, channels, H, W)."""
+def check_channels(x: Tensor, channels: int, name: str = "x") -> None:
+    """Raise ValueError, by the argument's name, unless `x` is (B, channels, H, W)."""
     if x.dim() != 4 or x.shape[1] != channels:
-        raise ValueError(f"x: expected (B, {channels}, H, W), got {tuple(x.shape)}")
+        raise ValueError(f"{name}: expected (B, {channels}, H, W), got {tuple(x.shape)}")
 
 
 @leaf

@@ -1,6 +1,7 @@
-"""`replace_conv2d`: plug and play, DDF layers in the place of any network's k x k convolutions."""
+"""`replace_conv2d` and `replace_upsample`: plug and play, layers of ours in the places of any network's."""
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ddfnet.nn.ddf import DDF
+from ddfnet.nn.upsamplers.contract import Upsampler
+from ddfnet.nn.upsamplers.ddf_up import DDFUp
 
-Match = str | Callable[[str, Any], bool] | None  # of a name and a convolution
+Match = str | Callable[[str, Any], bool] | None  # of a name and a layer
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Replacement:
     """One layer that was, or with `dry_run` would be, replaced."""
 
     name: str
-    old: nn.Conv2d
+    old: nn.Module
     new: nn.Module
     flops: tuple[int, int] | None  # before and after, in one forward pass of the network; None without `input_shape`
 
@@ -34,10 +37,10 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Refusal:
-    """One convolution that could not be replaced, and why."""
+    """One layer that could not be replaced, and why."""
 
     name: str
-    old: _ConvNd
+    old: nn.Module
     reason: str
 
 
@@ -88,7 +91,8 @@ def replace_conv2d(
         match: which convolutions, of those the options admit: a pattern of names ("layer3.*.conv2"; * matches dots too), a
             function of name and convolution, or None for all.
         layer: makes the new layer, called as `DDF` is: `layer(channels, kernel_size, stride=, dilation=, bias=, device=,
-            dtype=)`. `functools.partial(DDF, heads=2)` passes options on.
+            dtype=)`. `functools.partial(DDF, heads=2)` passes options on. For a convolution without padding it is given
+            padding="valid" too, and padding_mode= for one that does not pad with zeros.
         grouped: also convolutions with several groups, depthwise ones among them.
         change_channels: also convolutions with other channels out than in: a DDF layer, then a 1x1 convolution.
         skip_first: keeps the network's first convolution.
@@ -97,9 +101,9 @@ def replace_conv2d(
 
     Returns:
         A list of `Replacement`s that prints as a table; its `refused` lists the convolutions that can't be replaced (even,
-        oblong or unequally padded kernels, other padding modes, subclasses of Conv2d, shared weights, hooks; transposed, 1-D
-        and 3-D ones), with the reason. A module that reads a convolution's weight in place of calling it can't be told from
-        others: keep its convolution by `match`.
+        oblong or unequally padded kernels, a padding that `layer` has no option for, subclasses of Conv2d, shared weights,
+        hooks; transposed, 1-D and 3-D ones), with the reason. A module that reads a convolution's weight in place of calling
+        it can't be told from others: keep its convolution by `match`.
 
     Raises:
         TypeError: `model` is no module, `match` or `layer` nothing to call.
@@ -113,14 +117,7 @@ def replace_conv2d(
         layer  old              new    parameters  FLOPs
         2      Conv2d 8->8 3x3  DDF 8  584 -> 314
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    if not (match is None or isinstance(match, str) or callable(match)):
-        raise TypeError(f"match: expected a pattern, a function of name and convolution, or None, got {match!r}")
-    if not callable(layer):
-        raise TypeError(f"layer: expected a function that makes a layer, such as DDF, got {layer!r}")
-    if input_shape is not None and len(input_shape) != 4:
-        raise ValueError(f"input_shape: expected (B, C, H, W), got {tuple(input_shape)}")
+    _check_arguments(model, match, layer, input_shape)
     if isinstance(model, nn.Conv2d):
         raise ValueError("model: expected a network, got a convolution, which has no place to be replaced in")
 
@@ -134,7 +131,7 @@ def replace_conv2d(
             continue
         if not isinstance(conv, nn.Conv2d):
             refused.append(Refusal(name, conv, f"{type(conv).__name__} is no Conv2d"))
-        elif reason := _refusal(conv, grouped, change_channels, uses[_weight_id(conv)]):
+        elif reason := _refusal(conv, layer, grouped, change_channels, uses[_weight_id(conv)]):
             refused.append(Refusal(name, conv, reason))
         else:
             candidates.append((name, conv))
@@ -143,15 +140,108 @@ def replace_conv2d(
         raise ValueError(f"model: found no convolution to replace ({why})")
 
     made = [(name, conv, _make(conv, layer)) for name, conv in candidates]
+    return _replaced(model, made, refused, input_shape, dry_run)
+
+
+def replace_upsample(
+    model: nn.Module,
+    *,
+    match: Match = None,
+    layer: Callable[..., nn.Module] = DDFUp,
+    input_shape: Sequence[int] | None = None,
+    dry_run: bool = False,
+) -> Replacements:
+    """Replace the upsampling layers of any network, such as a U-Net, by DDF-Up, in place.
+
+    Those are `nn.Upsample` of a whole factor, whatever its mode, and transposed convolutions of stride s that make a map s
+    times as large. Where a transposed convolution changes the number of channels, a 1x1 convolution does before the new
+    layer. Device, dtype and training mode are kept; the new layers start with random weights. `DDFUp` has no bias.
+
+    Args:
+        model: any network; it is changed unless `dry_run`.
+        match: which layers, as in `replace_conv2d`.
+        layer: makes the new layer, called as `DDFUp` is: `layer(channels, scale_factor, device=, dtype=)`.
+        input_shape: of the network's input, such as (1, 3, 224, 224): to find out how many channels an `nn.Upsample` meets,
+            which it does not say, and to count FLOPs with.
+        dry_run: changes nothing and returns what would be done.
+
+    Returns:
+        As `replace_conv2d`. Refused are an `nn.Upsample` to a given size, of a broken factor, or of channels that differ or
+        are not known; transposed convolutions that make maps of another size or have groups, hooks or shared weights;
+        and subclasses. A network that passes an `output_size` to a transposed convolution can't be told from others: keep
+        that one by `match`. Calls of `F.interpolate` are no layers.
+
+    Raises:
+        TypeError, ValueError: as `replace_conv2d`.
+
+    Example:
+        >>> import torch
+        >>> from ddfnet.nn import replace_upsample
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Upsample(scale_factor=2))
+        >>> print(replace_upsample(model, input_shape=(1, 3, 16, 16)))
+        layer  old          new        parameters  FLOPs
+        1      Upsample x2  DDFUp 8x2  0 -> 1,485  0 -> 395,728
+    """
+    _check_arguments(model, match, layer, input_shape)
+    named = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Upsample | _ConvTransposeNd)]
+    if any(module is model for _, module in named):
+        raise ValueError("model: expected a network, got an upsampling layer, which has no place to be replaced in")
+    uses = Counter(_weight_id(conv) for _, conv in named if isinstance(conv, _ConvTransposeNd))
+    named = [(name, module) for name, module in named if _matches(match, name, module)]
+    shapes = {} if input_shape is None else _shapes(model, [name for name, _ in named], input_shape)
+    made: list[tuple[str, nn.Module, nn.Module]] = []
+    refused: list[Refusal] = []
+    like = next(model.parameters(), torch.empty(()))
+    for name, module in named:
+        if isinstance(module, nn.Upsample):
+            channels = {shape[1] for shape in shapes.get(name, [])}
+            reason = _refusal_of_upsample(module, channels)
+        else:
+            reason = _refusal_of_transposed(module, uses[_weight_id(module)])
+        if reason:
+            refused.append(Refusal(name, module, reason))
+        elif isinstance(module, nn.Upsample):
+            new = layer(channels.pop(), _factor(module), device=like.device, dtype=like.dtype)
+            made.append((name, module, new.train(module.training)))
+        else:
+            made.append((name, module, _make_for_transposed(module, layer)))
+    if not made:
+        why = (
+            "; ".join(f"{r.name}: {r.reason}" for r in refused[:3])
+            or "no nn.Upsample or transposed convolution matches"
+        )
+        raise ValueError(f"model: found no upsampling layer to replace ({why})")
+    return _replaced(model, made, refused, input_shape, dry_run)
+
+
+def _check_arguments(model: object, match: object, layer: object, input_shape: Sequence[int] | None) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if not (match is None or isinstance(match, str) or callable(match)):
+        raise TypeError(f"match: expected a pattern, a function of name and layer, or None, got {match!r}")
+    if not callable(layer):
+        raise TypeError(f"layer: expected a function that makes a layer, such as DDF, got {layer!r}")
+    if input_shape is not None and len(input_shape) != 4:
+        raise ValueError(f"input_shape: expected (B, C, H, W), got {tuple(input_shape)}")
+
+
+def _replaced(
+    model: nn.Module,
+    made: Sequence[tuple[str, nn.Module, nn.Module]],
+    refused: Sequence[Refusal],
+    input_shape: Sequence[int] | None,
+    dry_run: bool,
+) -> Replacements:
+    """Puts the new of each (name, old, new) into the old one's places, unless `dry_run`, and reports."""
     flops = _flops(model, made, input_shape) if input_shape is not None else [None] * len(made)
     if not dry_run:
-        new_by_old = {conv: new for _, conv, new in made}
+        new_by_old = {old: new for _, old, new in made}
         for parent in list(model.modules()):
             for child_name, child in list(parent._modules.items()):  # named_children leaves out a module's second name
-                if isinstance(child, nn.Conv2d) and child in new_by_old:
+                if child in new_by_old:
                     setattr(parent, child_name, new_by_old[child])
     return Replacements(
-        [Replacement(name, conv, new, count) for (name, conv, new), count in zip(made, flops, strict=True)], refused
+        [Replacement(name, old, new, count) for (name, old, new), count in zip(made, flops, strict=True)], refused
     )
 
 
@@ -160,35 +250,103 @@ def _weight_id(conv: _ConvNd) -> int:
     return id(conv._parameters.get("weight"))
 
 
-def _matches(match: Match, name: str, conv: _ConvNd) -> bool:
+def _matches(match: Match, name: str, module: nn.Module) -> bool:
     if match is None:
         return True
-    return fnmatchcase(name, match) if isinstance(match, str) else bool(match(name, conv))
+    return fnmatchcase(name, match) if isinstance(match, str) else bool(match(name, module))
 
 
-def _refusal(conv: nn.Conv2d, grouped: bool, change_channels: bool, uses: int) -> str | None:
+def _refusal_of_any(module: nn.Module, kind: type[nn.Module], uses: int) -> str | None:
+    """Why a layer that should be of `kind`, whose weight `uses` layers hold, can't be replaced, whatever it computes."""
+    if type(module) is not kind:
+        return f"{type(module).__name__} computes something of its own"
+    if module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks:
+        return "it has hooks, weight_norm's perhaps, which a new layer would not run"
+    return f"its weight is that of {uses} convolutions" if uses > 1 else None
+
+
+def _refusal(
+    conv: nn.Conv2d, layer: Callable[..., nn.Module], grouped: bool, change_channels: bool, uses: int
+) -> str | None:
     """Why `conv`, whose weight `uses` convolutions hold, can't be replaced under these options; None where it can."""
     (k, k_width), (stride, stride_width), (d, d_width) = conv.kernel_size, conv.stride, conv.dilation
-    if type(conv) is not nn.Conv2d:
-        return f"{type(conv).__name__} computes something of its own"
-    if conv._forward_pre_hooks or conv._forward_hooks or conv._backward_pre_hooks or conv._backward_hooks:
-        return "it has hooks, weight_norm's perhaps, which a new layer would not run"
-    if uses > 1:
-        return f"its weight is that of {uses} convolutions"
+    if reason := _refusal_of_any(conv, nn.Conv2d, uses):
+        return reason
     if k != k_width or stride != stride_width or d != d_width:
         return f"kernel {conv.kernel_size}, stride {conv.stride} or dilation {conv.dilation} differs by direction"
     if k % 2 == 0:
         return f"the kernel size {k} is even"
-    if conv.padding_mode != "zeros":
-        return f"padding_mode {conv.padding_mode!r}, where DDF pads with zeros"
     same = k // 2 * d
-    if conv.padding not in ((same, same), "same"):
-        return f"padding {conv.padding}, where DDF keeps the size with {same}"
+    if conv.padding not in ((same, same), "same", (0, 0), "valid"):
+        return f"padding {conv.padding}, neither 0 nor {same}, which keeps the size"
+    for option, value in _padding_options(conv).items():
+        if not _takes(layer, option):
+            return f"{option} {value!r}, for which {getattr(layer, '__name__', layer)} has no option"
     if conv.groups != 1 and not grouped:
         return f"{conv.groups} groups (grouped=True replaces it)"
     if conv.in_channels != conv.out_channels and not change_channels:
         return f"{conv.in_channels} channels in, {conv.out_channels} out (change_channels=True replaces it)"
     return None
+
+
+def _refusal_of_upsample(module: nn.Upsample, channels: set[int]) -> str | None:
+    """Why a layer that meets maps of these `channels` can't be replaced."""
+    if reason := _refusal_of_any(module, nn.Upsample, 1):
+        return reason
+    if module.size is not None:
+        return f"it upsamples to the size {module.size}, not by a factor"
+    if _factor(module) is None:
+        return f"the factor {module.scale_factor} is no whole number > 1, or differs by direction"
+    if len(channels) > 1:
+        return f"it meets maps of {', '.join(map(str, sorted(channels)))} channels"
+    return None if channels else "how many channels it meets is not known: pass an input_shape that reaches it"
+
+
+def _refusal_of_transposed(conv: _ConvTransposeNd, uses: int) -> str | None:
+    if not isinstance(conv, nn.ConvTranspose2d):
+        return f"{type(conv).__name__} is no ConvTranspose2d"
+    if reason := _refusal_of_any(conv, nn.ConvTranspose2d, uses):
+        return reason
+    if len(set(conv.stride)) > 1 or conv.stride[0] == 1:
+        return f"stride {conv.stride} is 1 or differs by direction"
+    for k, s, p, d, more in zip(
+        conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.output_padding, strict=True
+    ):
+        grown = d * (k - 1) + 1 + more - 2 * int(p)
+        if grown != s:
+            return f"its map is not {s} times as large: {grown - s:+d} rows or columns"
+    return f"{conv.groups} groups" if conv.groups != 1 else None
+
+
+def _factor(module: nn.Upsample) -> int | None:
+    """The whole factor > 1 of both directions, or None."""
+    scale = module.scale_factor
+    factors = set(scale) if isinstance(scale, tuple) else {scale}
+    (factor,) = factors if len(factors) == 1 else (None,)
+    return int(factor) if factor is not None and factor > 1 and factor == int(factor) else None
+
+
+def _make_for_transposed(conv: Any, layer: Callable[..., nn.Module]) -> nn.Module:
+    """What stands in for a transposed convolution: a 1x1 convolution where the number of channels changes, and a layer."""
+    common: dict[str, Any] = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+    new = layer(conv.out_channels, conv.stride[0], **common)
+    if conv.in_channels != conv.out_channels:
+        new = nn.Sequential(
+            nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=conv.bias is not None, **common), new
+        )
+    return new.train(conv.training)
+
+
+def _padding_options(conv: nn.Conv2d) -> dict[str, str]:
+    """Options of the new layer that differ from zeros around which keep the size."""
+    if conv.padding in ((0, 0), "valid"):
+        return {"padding": "valid"}
+    return {} if conv.padding_mode == "zeros" else {"padding_mode": conv.padding_mode}
+
+
+def _takes(layer: Callable[..., nn.Module], option: str) -> bool:
+    parameters = inspect.signature(layer).parameters
+    return option in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _make(conv: nn.Conv2d, layer: Callable[..., nn.Module]) -> nn.Module:
@@ -202,6 +360,7 @@ def _make(conv: nn.Conv2d, layer: Callable[..., nn.Module]) -> nn.Module:
         stride=conv.stride[0],
         dilation=conv.dilation[0],
         bias=bias and not changes,
+        **_padding_options(conv),
         **common,
     )
     if changes:
@@ -209,13 +368,9 @@ def _make(conv: nn.Conv2d, layer: Callable[..., nn.Module]) -> nn.Module:
     return new.train(conv.training)
 
 
-def _flops(
-    model: nn.Module, made: Sequence[tuple[str, nn.Conv2d, nn.Module]], input_shape: Sequence[int]
-) -> list[tuple[int, int] | None]:
-    """FLOPs of each layer before and after in one pass over an input of this shape, on meta tensors."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    shapes: dict[str, list[torch.Size]] = {name: [] for name, _, _ in made}
+def _shapes(model: nn.Module, names: Sequence[str], input_shape: Sequence[int]) -> dict[str, list[torch.Size]]:
+    """Shapes of what the layers of these names meet in one pass over an input of this shape, on meta tensors."""
+    shapes: dict[str, list[torch.Size]] = {name: [] for name in names}
     on_meta = copy.deepcopy(model).to("meta").eval()
     for name, recorded in shapes.items():
 
@@ -223,20 +378,34 @@ def _flops(
             recorded.append(args[0].shape)
 
         on_meta.get_submodule(name).register_forward_pre_hook(record)
-    parameter = next(model.parameters())
+    _run(on_meta, input_shape, _dtype(model))
+    return shapes
 
-    def run(module: nn.Module, shape: Sequence[int]) -> int:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            module(torch.empty(tuple(shape), device="meta", dtype=parameter.dtype))
+
+def _flops(
+    model: nn.Module, made: Sequence[tuple[str, nn.Module, nn.Module]], input_shape: Sequence[int]
+) -> list[tuple[int, int] | None]:
+    """FLOPs of each layer before and after in one pass over an input of this shape, on meta tensors."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def count(module: nn.Module, shapes: Sequence[torch.Size]) -> int:
+        on_meta = copy.deepcopy(module).to("meta").eval()
+        with FlopCounterMode(display=False) as counter:
+            for shape in shapes:
+                _run(on_meta, shape, _dtype(model))
         return int(counter.get_total_flops())
 
-    run(on_meta, input_shape)
-    counts: list[tuple[int, int] | None] = []
-    for name, old, new in made:
-        layers = [copy.deepcopy(module).to("meta").eval() for module in (old, new)]
-        before, after = (sum(run(module, shape) for shape in shapes[name]) for module in layers)
-        counts.append((before, after))
-    return counts
+    shapes = _shapes(model, [name for name, _, _ in made], input_shape)
+    return [(count(old, shapes[name]), count(new, shapes[name])) for name, old, new in made]
+
+
+def _run(module: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> None:
+    with torch.no_grad():
+        module(torch.empty(tuple(shape), device="meta", dtype=dtype))
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters()), torch.get_default_dtype())
 
 
 def _describe(module: nn.Module) -> str:
@@ -244,7 +413,7 @@ def _describe(module: nn.Module) -> str:
 
     def parts() -> Iterator[str]:
         yield type(module).__name__
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             yield f"{module.in_channels}->{module.out_channels} {module.kernel_size[0]}x{module.kernel_size[1]}"
             if module.stride[0] > 1:
                 yield f"stride {module.stride[0]}"
@@ -252,6 +421,10 @@ def _describe(module: nn.Module) -> str:
                 yield f"dilation {module.dilation[0]}"
             if module.groups > 1:
                 yield f"groups {module.groups}"
+        elif isinstance(module, nn.Upsample):
+            yield f"x{_factor(module)}"
+        elif isinstance(module, Upsampler):
+            yield f"{module.channels}x{module.scale_factor}"
         elif isinstance(module, DDF):
             yield str(module.channels)
 

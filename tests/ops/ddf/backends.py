@@ -21,7 +21,7 @@ def reason_against(backend: str, case: OpCase, dtype: torch.dtype = torch.float3
         return None
     x, channel_filter, spatial_filter = case.inputs(dtype=dtype)
     options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
-    return KERNELS[backend].unsupported(x, check(x, channel_filter, spatial_filter, *options))
+    return KERNELS[backend].unsupported(x, check(x, channel_filter, spatial_filter, *options, padding=case.padding))
 
 
 BACKENDS = ("reference", *(name for name in KERNELS if reason_against(name, OpCase(1, 4, 5, 6)) is None))
@@ -42,6 +42,8 @@ COMPILED = (
     OpCase(0, 4, 5, 6),
     OpCase(2, 6, 7, 5, filters="channel"),
     OpCase(2, 6, 7, 5, filters="spatial", combine="add", stride=2),
+    OpCase(2, 8, 7, 9, padding="valid"),
+    OpCase(1, 5, 3, 6, filters="channel", padding="valid"),
     OpCase(2, 6, 5, 4, scale_factor=2),
     OpCase(2, 4, 3, 5, scale_factor=2, heads=2),
 )

@@ -39,6 +39,8 @@ QUICK = (
     OpCase(1, 2, 2, 2, scale_factor=2, shared_channel_filter=True, combine="add"),
     OpCase(1, 2, 2, 3, scale_factor=3, filters="spatial"),
     OpCase(0, 2, 3, 3),
+    OpCase(1, 2, 6, 5, stride=2, padding="valid"),
+    OpCase(1, 2, 4, 5, filters="spatial", padding="valid"),
 )
 FEW = (QUICK[0], QUICK[4], QUICK[5], QUICK[10], QUICK[12])  # each option of the kernels once
 BOTH_FORMATS = 5  # of the first QUICK; the rest take turns

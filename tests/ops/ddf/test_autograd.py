@@ -26,6 +26,7 @@ TINY = (
     OpCase(1, 2, 3, 3, filters="spatial", combine="add"),
     OpCase(1, 2, 2, 3, scale_factor=2),
     OpCase(1, 2, 2, 2, scale_factor=2, combine="add", shared_channel_filter=True),
+    OpCase(1, 2, 4, 5, stride=2, padding="valid"),
 )
 FILTERED = (OpCase(2, 4, 5, 4), OpCase(2, 4, 5, 4, combine="add"), OpCase(2, 4, 3, 2, scale_factor=2, heads=2))
 
@@ -233,4 +234,4 @@ def test_autocast_casts(backend: str) -> None:
     assert wide.dtype == torch.float64
     if backend != "reference":
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert torch.ops.ddfnet.ddf(x, channel, spatial, 3, 1, 1, 1, "mul", backend).dtype == torch.bfloat16
+            assert torch.ops.ddfnet.ddf(x, channel, spatial, 3, 1, 1, 1, "mul", backend, "same").dtype == torch.bfloat16

@@ -81,7 +81,7 @@ def test_derivatives_of_both_orders(case: OpCase, memory_format: torch.memory_fo
 @pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=["nchw", "nhwc"])
 def test_opcheck(memory_format: torch.memory_format) -> None:
     inputs = leaves(OpCase(2, 6, 7, 9, heads=3), memory_format)
-    torch.library.opcheck(torch.ops.ddfnet.ddf.default, (*inputs, 3, 1, 1, 1, "mul", "triton"))
+    torch.library.opcheck(torch.ops.ddfnet.ddf.default, (*inputs, 3, 1, 1, 1, "mul", "triton", "same"))
 
 
 @pytest.mark.parametrize(("case", "memory_format"), list(itertools.product(

@@ -26,11 +26,12 @@ OPCHECKED = (
     OpCase(1, 4, 8, 5, stride=2, dilation=2, combine="add", filters="channel"),
     OpCase(2, 4, 3, 5, scale_factor=2, heads=2),
     OpCase(1, 4, 3, 2, scale_factor=3, filters="spatial", kernel_size=5),
+    OpCase(1, 4, 8, 7, stride=2, padding="valid"),
 )
 
 
 def options_of(case: OpCase, backend: str = "torch") -> tuple[Any, ...]:
-    return (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine, backend)
+    return (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine, backend, case.padding)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "permuted"])
@@ -141,6 +142,28 @@ def test_never_stores_the_combined_filter(name: str, combine: str, memory_format
     assert backward.peak <= gradients + 6 * one_map
 
 
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "reference"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_filters_as_views_are_not_copied(padding: Any, name: str) -> None:
+    """Filters (B, H, W, k, k) or (B, H, W, G, K), as other layers hold them, seen as (B, G, K, H, W)."""
+    x = torch.randn(1, 32, 12, 14)
+    rows, columns = (12, 14) if padding == "same" else (10, 12)
+    held = torch.randn(1, rows, columns, 3, 3), torch.randn(1, rows, columns, 4, 9)
+    viewed = held[0].permute(0, 3, 4, 1, 2).flatten(1, 2), held[1].permute(0, 3, 4, 1, 2)
+    for base, spatial in zip(held, viewed, strict=True):
+        assert spatial.data_ptr() == base.data_ptr()
+        with torch.no_grad(), Allocations().of(x, spatial) as seen:
+            y = ddf(x, None, spatial, padding=padding, backend=name)  # type: ignore[arg-type]
+        assert seen.largest <= y.nbytes + 64
+        leaf = spatial.requires_grad_()
+        found = ddf(x, None, leaf, padding=padding, backend=name)  # type: ignore[arg-type]
+        expected = ddf(x, None, spatial.contiguous(), padding=padding, backend="reference")
+        torch.testing.assert_close(found, expected)
+        grad, wanted = (torch.autograd.grad(out.square().sum(), leaf)[0] for out in (found, expected))
+        torch.testing.assert_close(grad, wanted)
+        assert grad.stride() == leaf.stride()
+
+
 class Operators(TorchDispatchMode):
     """The operators called inside, and the dtypes of what they return."""
 
@@ -161,7 +184,8 @@ class Operators(TorchDispatchMode):
 def test_the_plain_kernel_asks_little_of_a_device(case: OpCase, dtype: torch.dtype) -> None:
     """PyTorch's elementwise operations, sums and views in float32, no number read back: MPS and XPU have all of it."""
     x, channel, spatial, grad_y = draw(case, dtype)
-    g = check(x, channel, spatial, case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
+    options = options_of(case)[:5]
+    g = check(x, channel, spatial, *options, padding=case.padding)
     needs = (True, channel is not None, spatial is not None)
     with Operators() as seen:
         KERNELS["torch"].ddf_forward(x, channel, spatial, g)
@@ -212,6 +236,8 @@ FLOPS = (  # forward FLOPs by hand: 3 for each tap of each output element, 2 whe
     (OpCase(2, 6, 7, 5, filters="spatial", stride=2), 2 * 2 * 6 * 4 * 3 * 9),
     (OpCase(2, 6, 5, 4, scale_factor=2), 3 * 2 * 6 * 10 * 8 * 9),
     (OpCase(1, 4, 3, 5, scale_factor=3, filters="spatial"), 2 * 4 * 9 * 15 * 9),
+    (OpCase(2, 8, 7, 9, padding="valid"), 3 * 2 * 8 * 35 * 9),
+    (OpCase(1, 4, 9, 8, filters="spatial", kernel_size=5, stride=2, padding="valid"), 2 * 4 * 3 * 2 * 25),
     (OpCase(0, 4, 5, 6), 0),
 )
 

@@ -16,7 +16,9 @@ from ddfnet.ops.gpu.launch import Launch
 def geometry(case: OpCase, memory_format: torch.memory_format = torch.contiguous_format) -> Geometry:
     with torch.device("meta"):  # nothing is drawn
         inputs = case.inputs(device="meta", memory_format=memory_format)
-    return check(*inputs, case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
+    return check(
+        *inputs, case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine, padding=case.padding
+    )
 
 
 def test_refuses_a_cpu_tensor() -> None:

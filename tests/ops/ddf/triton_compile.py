@@ -58,7 +58,7 @@ def launches_of(
     with torch.device("meta"):
         inputs = case.inputs(dtype=dtype, device="meta", memory_format=memory_format)
     options = (case.kernel_size, case.stride, case.dilation, case.scale_factor, case.combine)
-    g = check(*inputs, *options)
+    g = check(*inputs, *options, padding=case.padding)
     with launches() as seen:
         if backward:
             grad_y = torch.empty(case.out_shape, dtype=dtype, device="meta").contiguous(memory_format=memory_format)

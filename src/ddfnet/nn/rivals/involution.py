@@ -16,7 +16,8 @@ class Involution(DropIn):
 
     Where the stride is above 1, x is averaged over s x s windows; those that cross the edge average what lies inside. A 1x1
     convolution to C / reduction channels, batch norm and ReLU, then a 1x1 convolution to G*K values, which are the filters:
-    nothing normalises them. The published networks use 7x7 filters.
+    nothing normalises them. The published networks use 7x7 filters. `load_state_dict` takes the names of the authors'
+    checkpoints too, `conv1.conv`, `conv1.bn` and `conv2.conv` for `reduce.0`, `reduce.1` and `span`.
 
     Args:
         channels, kernel_size, stride, dilation, bias: as in `DropIn`.
@@ -65,6 +66,7 @@ class Involution(DropIn):
             nn.ReLU(inplace=True),
         )
         self.span = nn.Conv2d(reduced, self.heads * kernel_size**2, 1, **factory)
+        self.register_load_state_dict_pre_hook(_rename_released)
 
     def filters(self, x: Tensor) -> Tensor:
         """Return the filters predicted for `x`: (B, G, K, P, Q)."""
@@ -75,3 +77,14 @@ class Involution(DropIn):
     def convolve(self, x: Tensor) -> Tensor:
         options: dict[str, Any] = {"stride": self.stride, "dilation": self.dilation, "backend": self.backend}
         return ddf(x, None, self.filters(x), kernel_size=self.kernel_size, **options)
+
+
+_RELEASED = {"conv1.conv.": "reduce.0.", "conv1.bn.": "reduce.1.", "conv2.conv.": "span."}
+
+
+def _rename_released(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Give the authors' entries of a state that is being loaded our names."""
+    for name in [name for name in state if name.startswith(prefix)]:
+        for theirs, ours in _RELEASED.items():
+            if name.startswith(prefix + theirs):
+                state[prefix + ours + name.removeprefix(prefix + theirs)] = state.pop(name)

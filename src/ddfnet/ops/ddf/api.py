@@ -17,7 +17,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from ddfnet.ops.ddf import autograd, plain
 from ddfnet.ops.ddf.cpu import backend as cpu
 from ddfnet.ops.ddf.flops import ddf_backward_flops, ddf_flops
-from ddfnet.ops.ddf.geometry import BackwardOptions, Combine, Geometry, Options, check, check_types
+from ddfnet.ops.ddf.geometry import BackwardOptions, Combine, Geometry, Options, Padding, check, check_types
 from ddfnet.ops.ddf.gpu import backend as gpu
 from ddfnet.ops.ddf.reference import ddf_reference
 from ddfnet.ops.registry import autocast_inputs, define, needs_reference
@@ -105,13 +105,14 @@ def ddf(
     stride: int = 1,
     dilation: int = 1,
     combine: Combine = "mul",
+    padding: Padding = "same",
     backend: Backend = "auto",
 ) -> Tensor:
     """Filters each pixel of each channel of `x` with its own k x k filter, the decoupled dynamic filter of Eq. 2.
 
     The filter of channel c at output pixel (p, q) is `channel_filter[b, c] * spatial_filter[b, g, :, p, q]` (or their sum);
-    it is never stored. One filter left out counts as all ones (`combine="mul"`) or all zeros (`"add"`). Zero padding keeps
-    the size ("same"): taps outside the image contribute nothing.
+    it is never stored. One filter left out counts as all ones (`combine="mul"`) or all zeros (`"add"`). By default zero
+    padding keeps the size: taps outside the image contribute nothing.
 
     Args:
         x: (B, C, H, W), float32, float64, float16 or bfloat16; contiguous, channels_last or any other strides.
@@ -122,12 +123,13 @@ def ddf(
         stride: s >= 1.
         dilation: d >= 1, the distance of neighbouring taps in pixels of `x`.
         combine: "mul" (the paper) or "add" (the authors' code has both).
+        padding: "same" (the paper), or "valid": filters only where all their taps lie inside `x`, padded as you like.
         backend: "auto" takes the fastest that can serve the call; a name takes that one or raises. "reference" runs
             Eq. 2 under ordinary autograd. See `ddfnet info`.
 
     Returns:
-        (B, C, P, Q) with P = ceil(H / s), Q = ceil(W / s), in the dtype, device and memory format of `x`. Sums of half
-        types are taken in float32.
+        (B, C, P, Q) with P = ceil(H / s), Q = ceil(W / s), in the dtype, device and memory format of `x`. With
+        padding="valid", P = ceil((H - (k-1)*d) / s), Q likewise. Sums of half types are taken in float32.
 
     Raises:
         TypeError: not tensors, or dtypes that differ or are not floats. Layers and autocast cast; the op does not.
@@ -145,13 +147,14 @@ def ddf(
     if has_torch_function((x, channel_filter, spatial_filter)):  # such as a proxy of torch.fx
         options: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
         filters = (channel_filter, spatial_filter)
-        return handle_torch_function(ddf, (x, *filters), x, *filters, **options, combine=combine, backend=backend)
-    check_types(x, channel_filter, spatial_filter, combine, backend, kernel_size, stride, dilation, 1)
+        options |= {"combine": combine, "padding": padding, "backend": backend}
+        return handle_torch_function(ddf, (x, *filters), x, *filters, **options)
+    check_types(x, channel_filter, spatial_filter, (combine, backend, padding), kernel_size, stride, dilation, 1)
     if takes_reference(backend):
         x, channel_filter, spatial_filter = autocast_inputs(x, channel_filter, spatial_filter)
-        g = check(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine)
+        g = check(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine, padding=padding)
         return ddf_reference(x, channel_filter, spatial_filter, g)
-    y: Tensor = ddf_op(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine, backend)
+    y: Tensor = ddf_op(x, channel_filter, spatial_filter, kernel_size, stride, dilation, 1, combine, backend, padding)
     return y
 
 
@@ -181,7 +184,7 @@ def select(backend: str, x: Tensor, g: Geometry) -> Kernels:
 
 def _geometry(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, o: Any) -> Geometry:
     filters = channel_filter, spatial_filter
-    return check(x, *filters, o.kernel_size, o.stride, o.dilation, o.scale_factor, o.combine)
+    return check(x, *filters, o.kernel_size, o.stride, o.dilation, o.scale_factor, o.combine, padding=o.padding)
 
 
 def _forward(x: Tensor, channel_filter: Tensor | None, spatial_filter: Tensor | None, options: Options) -> Tensor:

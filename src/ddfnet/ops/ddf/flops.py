@@ -4,6 +4,7 @@ n output pixels, c channels, K = k*k taps. A tap costs one operation to combine 
 add: 3ncK FLOPs forward and 3ncK for each gradient asked for; with one filter there is nothing to combine: 2ncK.
 """
 
+import math
 from collections.abc import Sequence
 
 from ddfnet.ops.ddf.geometry import BackwardOptions, Options
@@ -14,9 +15,10 @@ Shape = Sequence[int]
 def ddf_multiply_adds(x: Shape, channel: Shape | None, spatial: Shape | None, options: Options) -> int:
     """Count the multiply-adds of one forward call on tensors of these shapes, one per tap: ncK."""
     batch, channels, height, width = x
-    pixels = -(-height // options.stride) * -(-width // options.stride) * options.scale_factor**2
     taps = channel[-1] ** 2 if channel is not None else spatial[-3] if spatial else 0
-    return batch * pixels * channels * taps
+    lost = (math.isqrt(taps) - 1) * options.dilation if options.padding == "valid" else 0
+    rows, columns = (-(-(length - lost) // options.stride) for length in (height, width))
+    return batch * rows * columns * options.scale_factor**2 * channels * taps
 
 
 def ddf_flops(x: Shape, channel: Shape | None, spatial: Shape | None, options: Options) -> int:

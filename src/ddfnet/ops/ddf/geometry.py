@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 Combine = Literal["mul", "add"]
+Padding = Literal["same", "valid"]
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -24,6 +25,7 @@ class Options(NamedTuple):
     scale_factor: int = 1
     combine: str = "mul"
     backend: str = "auto"
+    padding: str = "same"
 
 
 class BackwardOptions(NamedTuple):
@@ -35,13 +37,14 @@ class BackwardOptions(NamedTuple):
     scale_factor: int
     combine: str
     backend: str
+    padding: str
     needs_x: bool
     needs_channel_filter: bool
     needs_spatial_filter: bool
 
     @property
     def forward(self) -> Options:
-        return Options(self.kernel_size, self.stride, self.dilation, self.scale_factor, self.combine, self.backend)
+        return Options(*self[: len(Options._fields)])
 
     @property
     def needs(self) -> tuple[bool, bool, bool]:
@@ -55,14 +58,15 @@ class Geometry(NamedTuple):
     channels: int  # C
     height: int  # H
     width: int  # W
-    out_height: int  # ceil(H / s) * r
-    out_width: int  # ceil(W / s) * r
+    out_height: int  # ceil(H / s) * r, or ceil((H - (k-1)*d) / s) with padding "valid"
+    out_width: int
     heads: int  # G
     kernel_size: int  # k
     stride: int  # s
     dilation: int  # d
     scale_factor: int  # r
     combine: Combine
+    padding: int  # rows and columns of zeros on each side of x
     memory_format: torch.memory_format  # of the output: that of x
 
     @property
@@ -70,12 +74,18 @@ class Geometry(NamedTuple):
         return self.kernel_size * self.kernel_size
 
     @property
-    def padding(self) -> int:
-        return self.kernel_size // 2 * self.dilation
+    def reach(self) -> int:
+        """Pixels of x from a filter's first row or column to its last."""
+        return (self.kernel_size - 1) * self.dilation
+
+    @property
+    def keeps_size(self) -> bool:
+        """True with padding "same"."""
+        return 2 * self.padding == self.reach
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Input pixels on which filters are centred, (ceil(H / s), ceil(W / s)): (P, Q), or (P/r, Q/r) for `ddf_up`."""
+        """Input pixels on which filters are centred: (P, Q), or (P/r, Q/r) for `ddf_up`."""
         return self.out_height // self.scale_factor, self.out_width // self.scale_factor
 
     @property
@@ -84,16 +94,22 @@ class Geometry(NamedTuple):
 
 
 def check_types(
-    x: object, channel_filter: object, spatial_filter: object, combine: object, backend: object, *options: object
+    x: object, channel_filter: object, spatial_filter: object, strings: tuple[object, object, object], *options: object
 ) -> None:
-    """TypeError for arguments that are no tensors or strings or, of kernel_size, stride, dilation, scale_factor, no ints."""
+    """TypeError for arguments that are no tensors, strings or ints.
+
+    Args:
+        strings: combine, backend and padding.
+        options: kernel_size, stride, dilation and scale_factor.
+    """
     if not isinstance(x, Tensor):
         raise TypeError(f"x: expected a torch.Tensor, got {type(x).__name__}")
     for name, value in (("channel_filter", channel_filter), ("spatial_filter", spatial_filter)):
         if value is not None and not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor or None, got {type(value).__name__}")
-    if not isinstance(combine, str) or not isinstance(backend, str):
-        raise TypeError(f"combine, backend: expected strings, got {combine!r} and {backend!r}")
+    for name, value in zip(("combine", "backend", "padding"), strings, strict=True):
+        if not isinstance(value, str):
+            raise TypeError(f"{name}: expected a string, got {value!r}")
     for name, value in zip(("kernel_size", "stride", "dilation", "scale_factor"), options, strict=True):
         if (not isinstance(value, int) or isinstance(value, bool)) and not (value is None and name == "kernel_size"):
             raise TypeError(f"{name}: expected an int, got {value!r}")
@@ -108,13 +124,16 @@ def check(
     dilation: int = 1,
     scale_factor: int = 1,
     combine: str = "mul",
+    *,
+    padding: str = "same",
 ) -> Geometry:
     """The geometry of one call.
 
     Args:
         x: (B, C, H, W) with C, H, W >= 1; B may be 0.
         channel_filter: (B, C, k, k), or (B, r*r, C, k, k) where r = scale_factor > 1, or None.
-        spatial_filter: (B, K, P, Q) or (B, G, K, P, Q) with K = k*k and P = ceil(H / s) * r, Q = ceil(W / s) * r, or None.
+        spatial_filter: (B, K, P, Q) or (B, G, K, P, Q) with K = k*k and P = ceil(H / s) * r, Q = ceil(W / s) * r, or None;
+            with padding "valid", P = ceil((H - (k-1)*d) / s) and Q likewise.
 
     Raises:
         TypeError: a tensor's dtype is not a supported float, the dtypes differ, or an option has the wrong type.
@@ -122,13 +141,14 @@ def check(
     """
     if channel_filter is None and spatial_filter is None:
         raise ValueError("channel_filter, spatial_filter: expected at least one of the two, got None for both")
-    _check_options(stride, dilation, scale_factor, combine)
+    _check_options(stride, dilation, scale_factor, combine, padding)
     _check_input(x)
     batch, channels, height, width = x.shape
-    # Rounded up without negative numbers, whose quotient ONNX rounds the other way.
-    out_height = (height + stride - 1) // stride * scale_factor
-    out_width = (width + stride - 1) // stride * scale_factor
     k = _kernel_size(channel_filter, spatial_filter, kernel_size)
+    lost = _lost(x, k, dilation, padding)
+    # Rounded up without negative numbers, whose quotient ONNX rounds the other way.
+    out_height = (height - lost + stride - 1) // stride * scale_factor
+    out_width = (width - lost + stride - 1) // stride * scale_factor
 
     if channel_filter is not None:
         expected: tuple[Any, ...] = (batch, channels, k, k)
@@ -158,18 +178,33 @@ def check(
         dilation=dilation,
         scale_factor=scale_factor,
         combine="mul" if combine == "mul" else "add",
+        padding=(k // 2 * dilation) if padding == "same" else 0,
         memory_format=memory_format_of(x),
     )
 
 
-def _check_options(stride: int, dilation: int, scale_factor: int, combine: str) -> None:
+def _check_options(stride: int, dilation: int, scale_factor: int, combine: str, padding: str) -> None:
     if combine not in ("mul", "add"):
         raise ValueError(f"combine: expected 'mul' or 'add', got {combine!r}")
+    if padding not in ("same", "valid"):
+        raise ValueError(f"padding: expected 'same' or 'valid', got {padding!r}")
     _check_positive("stride", stride)
     _check_positive("dilation", dilation)
     _check_positive("scale_factor", scale_factor)
     if stride > 1 and scale_factor > 1:
         raise ValueError(f"stride, scale_factor: expected one of them to be 1, got {stride} and {scale_factor}")
+    if padding == "valid" and scale_factor > 1:
+        raise ValueError(f"padding: expected 'same' with scale_factor = {scale_factor}, got 'valid'")
+
+
+def _lost(x: Tensor, k: int, dilation: int, padding: str) -> int:
+    """Rows, and columns, by which the image is larger than the area on which filters are centred."""
+    if padding == "same":
+        return 0
+    lost = (k - 1) * dilation
+    if x.shape[2] <= lost or x.shape[3] <= lost:
+        raise ValueError(f"x: expected a height and width > {lost} = (k - 1) * dilation, got {_shape(x)}")
+    return lost
 
 
 def _check_input(x: Tensor) -> None:

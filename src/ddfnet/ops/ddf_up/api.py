@@ -53,10 +53,11 @@ def ddf_up(
         return handle_torch_function(ddf_up, (x, *filters), x, *filters, **options, combine=combine, backend=backend)
     if scale_factor == 1 and isinstance(channel_filter, Tensor) and channel_filter.dim() == 5:
         channel_filter = channel_filter.squeeze(1)
-    check_types(x, channel_filter, spatial_filter, combine, backend, kernel_size, 1, dilation, scale_factor)
+    check_types(x, channel_filter, spatial_filter, (combine, backend, "same"), kernel_size, 1, dilation, scale_factor)
     if takes_reference(backend):
         x, channel_filter, spatial_filter = autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor, combine)
         return ddf_up_reference(x, channel_filter, spatial_filter, g)
-    y: Tensor = ddf_op(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor, combine, backend)
+    options = kernel_size, 1, dilation, scale_factor, combine, backend, "same"
+    y: Tensor = ddf_op(x, channel_filter, spatial_filter, *options)
     return y

@@ -26,6 +26,7 @@ from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
 from ddfnet.ops.cpu.plan import Plan, scratch_offsets
 from ddfnet.ops.ddf.geometry import Geometry
+from ddfnet.ops.ddf.valid import gradients_by_same
 
 _SOURCES = (Path(__file__).parent, Path(cpu.__file__).parent)
 _UNROLLED = 7  # the largest kernel whose taps are written out: compiling more takes long
@@ -68,6 +69,8 @@ def ddf_backward(
     g: Geometry,
     needs: tuple[bool, bool, bool],
 ) -> Gradients:
+    if not g.keeps_size:
+        return gradients_by_same(ddf_backward, grad_output, x, channel_filter, spatial_filter, g, needs)
     inputs = (x, channel_filter, spatial_filter)
     grads = [
         advise(torch.empty_like(t)) if needed and t is not None else None
@@ -169,6 +172,7 @@ def _sizes(g: Geometry) -> dict[str, int]:
         "kernel_size": g.kernel_size,
         "stride": g.stride,
         "dilation": g.dilation,
+        "padding": g.padding,
         "scale": g.scale_factor,
     }
 
@@ -177,7 +181,7 @@ def _is_worth_transposing(g: Geometry, size: int, backward: bool, *strides: Stri
     """True if NCHW tensors go through the channels_last kernels: with channels for whole vectors, and rows that fit."""
     if g.stride > 1 or any(stride is not None and stride[3] != 1 for stride in strides):
         return False
-    least = min(g.grid[0], max(1, (g.kernel_size - 1) * g.dilation // g.stride))  # no more rows around than within
+    least = min(g.grid[0], max(1, g.reach // g.stride))  # no more rows around than within
     fits = sum(_transposed_bytes(g, size, backward, least).values()) <= _TRANSPOSED_BYTES
     return g.channels // g.heads * size >= _VECTOR_BYTES and fits
 
@@ -185,7 +189,7 @@ def _is_worth_transposing(g: Geometry, size: int, backward: bool, *strides: Stri
 def _transposed_bytes(g: Geometry, size: int, backward: bool, block: int) -> dict[str, int]:
     """Return the bytes of the transposed rows that a work item of `block` grid rows has."""
     rows, columns = g.grid
-    reach, halo = (g.kernel_size - 1) * g.dilation, (g.padding + g.stride - 1) // g.stride if backward else 0
+    reach, halo = g.reach, (g.padding + g.stride - 1) // g.stride if backward else 0
     x_rows = min(g.height, (block - 1) * g.stride + reach + 1)
     y_rows = min(rows, block + 2 * halo) * g.scale_factor
     pixels = {"x_rows": x_rows * g.width, "y_rows": y_rows * columns * g.scale_factor}
@@ -231,7 +235,7 @@ def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], 
     rows, columns = g.grid
     stride, phases = g.stride, g.scale_factor**2
     entries = g.taps * phases
-    reach = (g.kernel_size - 1) * g.dilation // stride  # of the taps, in rows of a staged plane
+    reach = g.reach // stride  # of the taps, in rows of a staged plane
     halo = (g.padding + stride - 1) // stride
     pitch = max(g.width + g.padding if stride == 1 else columns + reach, columns + halo if backward else 0)
     block = max(1, min(rows, _BLOCK_LANES // (phases * pitch), -(-rows * g.batch // 8)))
@@ -246,7 +250,7 @@ def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], 
         "x_sources": 2 * entries * 8,
         "vectors": entries * 8,
         "grads": 2 * 8,
-        "windows": min(stride, (g.kernel_size - 1) * g.dilation + 1) ** 2 * 32,
+        "windows": min(stride, g.reach + 1) ** 2 * 32,
         "outs": 2 * 8,
         "scalars": 2 * entries * size,
         "grad_scalars": 2 * entries * size,

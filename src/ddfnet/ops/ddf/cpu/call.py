@@ -55,6 +55,7 @@ class Call(NamedTuple):
     kernel_size: int
     stride: int
     dilation: int
+    padding: int
     scale: int
     block: int  # grid rows of a work item
     blocks: int  # work items of a sample

@@ -183,9 +183,9 @@ def _make_read_x(o: Options) -> Any:
 
     @inlined
     def read_x(p, scratch, work):
-        image, padding = _x_image(p, work.sample), p.kernel_size // 2 * p.dilation
-        top = max(0, work.first * p.stride - padding)
-        bottom = min(p.height, (work.last - 1) * p.stride + padding + 1)
+        image, reach = _x_image(p, work.sample), (p.kernel_size - 1) * p.dilation
+        top = max(0, work.first * p.stride - p.padding)
+        bottom = min(p.height, (work.last - 1) * p.stride - p.padding + reach + 1)
         if top < bottom:
             to_channels_last(image, top, bottom - top, p.channels, scratch + p.x_rows, p.pixel)
         return staged(p, image, scratch + p.x_rows, top)
@@ -226,8 +226,7 @@ def _make_point_taps(k: int, items: int, step: int) -> Any:
     def point_taps(p, scratch, image, row, columns, stride):
         kernel_size = k or p.kernel_size
         slots = (items - 1) * step + kernel_size
-        dilation, zeros, sources = p.dilation, scratch + p.planes, scratch + p.sources
-        padding = kernel_size // 2 * dilation
+        dilation, padding, zeros, sources = p.dilation, p.padding, scratch + p.planes, scratch + p.sources
         overlap = stride == 1 and dilation == 1
         stride_w, width = image.w, image.width
         for u in range(kernel_size):

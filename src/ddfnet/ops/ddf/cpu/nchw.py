@@ -51,7 +51,7 @@ def _make_plan_work(o: Options) -> Any:
         cleared for the item.
         """
         stride = p.stride
-        padding, reach = p.kernel_size // 2 * p.dilation, (p.kernel_size - 1) * p.dilation
+        padding, reach = p.padding, (p.kernel_size - 1) * p.dilation
         phases = min(stride, reach + 1)
         for phase in range(phases):
             top = max(0, -((first * stride + phase - padding) // stride))  # the first staged row inside the image

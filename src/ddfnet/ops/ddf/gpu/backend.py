@@ -18,6 +18,7 @@ from torch import Tensor
 from ddfnet.ops.ddf.geometry import Geometry
 from ddfnet.ops.ddf.gpu.records import ChannelFilter, ForwardOptions, Map, SpatialFilter
 from ddfnet.ops.ddf.gpu.tiles import Tile, backward_tile, forward_tile
+from ddfnet.ops.ddf.valid import gradients_by_same
 from ddfnet.ops.gpu.devices import unsupported_device
 from ddfnet.ops.gpu.launch import Launch
 
@@ -51,6 +52,8 @@ def ddf_backward(
     g: Geometry,
     needs: tuple[bool, bool, bool],
 ) -> Gradients:
+    if not g.keeps_size:
+        return gradients_by_same(ddf_backward, grad_output, x, channel_filter, spatial_filter, g, needs)
     inputs = (x, channel_filter, spatial_filter)
     grads = [torch.empty_like(t) if needed and t is not None else None for t, needed in zip(inputs, needs, strict=True)]
     grad_x, grad_channel, grad_spatial = grads
@@ -101,7 +104,15 @@ def plan_forward(g: Geometry, dtype: torch.dtype, *strides: Strides) -> Launch:
         *(per_head, blocks, g.heads, columns),
         *map(
             constexpr,
-            (g.kernel_size, g.stride, g.dilation, g.scale_factor, g.combine == "add", _own_phases(strides[1])),
+            (
+                g.kernel_size,
+                g.stride,
+                g.dilation,
+                g.padding,
+                g.scale_factor,
+                g.combine == "add",
+                _own_phases(strides[1]),
+            ),
         ),
         *map(constexpr, (tile.rows, tile.columns, tile.channels, g.memory_format == torch.channels_last)),
         *map(constexpr, (dtype == torch.float64, _is_wide(g, tile, *strides))),

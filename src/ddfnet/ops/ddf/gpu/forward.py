@@ -41,7 +41,8 @@ def ddf_forward_kernel(x, channel, spatial, y, height, width, o):
         height, width: those of x.
         o: `ForwardOptions`.
     """
-    rows, columns = tl.cdiv(height, o.STRIDE), o.columns * o.SCALE
+    rows = tl.cdiv(height + (2 * o.PADDING - (o.K - 1) * o.DILATION), o.STRIDE)
+    columns = o.columns * o.SCALE
     block, program = split(tl.program_id(0), o.head_blocks)
     head, program = split(program, o.heads)
     column_tile, program = split(program, tl.cdiv(columns, o.COLUMNS))
@@ -99,10 +100,10 @@ def load_channel_taps(address, channel, tile, o):
 def with_row(totals, x, channel_taps, spatial, tile, m: tl.constexpr, o):
     """Return the totals of the tile's rows with what the m-th row of x under the tile adds to them."""
     sums: tl.constexpr = sums_of(o.DOUBLE)
-    i = tile.row * o.STRIDE + (m - o.K // 2 * o.DILATION)
+    i = tile.row * o.STRIDE + (m - o.PADDING)
     end = tl.where((i >= 0) & (i < tile.height), tile.width, 0)  # a row outside has no columns
     for v in tl.static_range(o.K):
-        j = tile.q // o.SCALE * o.STRIDE + (v - o.K // 2) * o.DILATION
+        j = tile.q // o.SCALE * o.STRIDE + (v * o.DILATION - o.PADDING)
         inside = (j >= 0) & (j < end) & tile.in_row & tile.in_head
         pixels = tl.load(x.address + i.to(tl.int64) * x.h + (j * x.w + tile.c * x.c), inside, other=0).to(sums)
         for r in tl.static_range(o.ROWS):

@@ -61,6 +61,7 @@ class ForwardOptions(NamedTuple):
     K: Any  # kernel size
     STRIDE: Any
     DILATION: Any
+    PADDING: Any
     SCALE: Any
     ADD: Any  # whether the filters are added
     OWN_PHASES: Any  # whether each phase has a channel filter

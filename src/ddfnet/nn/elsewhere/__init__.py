@@ -1,0 +1,1 @@
+"""Layers that others published with kernels of their own, on this package's operator. Weights of their checkpoints fit."""
