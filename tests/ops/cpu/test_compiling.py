@@ -121,7 +121,7 @@ def test_the_file_of_other_sources_is_overwritten(folder: Path, monkeypatch: pyt
 
 @needs_fork
 def test_many_processes_save_at_once(folder: Path) -> None:
-    begin, steps = folder / "begin", range(3, 9)
+    begin, steps = folder / "begin", range(3, 6)
     children = []
     for step in steps:
         child = os.fork()

@@ -8,6 +8,7 @@ import threading
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def compile_kernel(
     make: Callable[..., Callable[..., None]],
     options: tuple[int, ...],
     call: type[tuple[Any, ...]],
-    sources: tuple[Path, ...],
+    sources: tuple[Traversable, ...],
 ) -> Any:
     """Compiles the kernel `make(*options)`, or takes it from numba's cache on disk.
 

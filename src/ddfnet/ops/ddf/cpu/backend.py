@@ -14,20 +14,19 @@ the result is NaN, other than that of the backend "torch", which skips these tap
 
 from array import array
 from functools import cache, lru_cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddfnet.ops import cpu
 from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
 from ddfnet.ops.cpu.plan import Plan, scratch_offsets
 from ddfnet.ops.ddf.geometry import Geometry
 
-_SOURCES = (Path(__file__).parent, Path(cpu.__file__).parent)
+_SOURCES = (files("ddfnet.ops.ddf.cpu"), files("ddfnet.ops.cpu"))
 _UNROLLED = 7  # the largest kernel whose taps are written out: compiling more takes long
 _NCHW_TILE = 2  # channels, which share each load of a spatial filter
 _TILES = (7, 4)  # channels_last: pixels done together; the first (NCHW: the last) of those that lack the fewest
