@@ -12,6 +12,7 @@ from torch import Tensor
 
 Combine = Literal["mul", "add"]
 
+LARGEST = 2**31 - 1  # of an option; products of two fit into 64 bits
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -86,17 +87,24 @@ class Geometry(NamedTuple):
 def check_types(
     x: object, channel_filter: object, spatial_filter: object, combine: object, backend: object, *options: object
 ) -> None:
-    """TypeError for arguments that are no tensors or strings or, of kernel_size, stride, dilation, scale_factor, no ints."""
+    """TypeError for arguments that are no tensors or strings or, of kernel_size, stride, dilation, scale_factor, no ints.
+
+    ValueError for ints that no kernel could count with. The dispatcher would refuse these, and nested tensors, by pages.
+    """
     if not isinstance(x, Tensor):
         raise TypeError(f"x: expected a torch.Tensor, got {type(x).__name__}")
     for name, value in (("channel_filter", channel_filter), ("spatial_filter", spatial_filter)):
         if value is not None and not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor or None, got {type(value).__name__}")
+    if x.is_nested:
+        raise TypeError("x: expected a dense tensor, got a nested one")
     if not isinstance(combine, str) or not isinstance(backend, str):
         raise TypeError(f"combine, backend: expected strings, got {combine!r} and {backend!r}")
     for name, value in zip(("kernel_size", "stride", "dilation", "scale_factor"), options, strict=True):
         if (not isinstance(value, int) or isinstance(value, bool)) and not (value is None and name == "kernel_size"):
             raise TypeError(f"{name}: expected an int, got {value!r}")
+        if value is not None and value > LARGEST:
+            raise ValueError(f"{name}: expected an int <= {LARGEST}, got {value}")
 
 
 def check(

@@ -9,7 +9,7 @@ threads. Beside the results, memory is each thread's scratch and, for the channe
 sum per block. Small calls are mostly host work, so all that follows from shapes and strides is planned once and kept.
 
 Taps outside the image read zeros. They contribute nothing as long as their filter is finite; where it is infinite or NaN,
-the result is NaN, other than that of the backend "torch", which skips these taps.
+the result is NaN. The backends "torch" and "reference" leave these taps out.
 """
 
 from array import array
@@ -96,6 +96,8 @@ def _unit_channels(t: Tensor) -> Tensor:
 def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) -> Plan:
     from ddfnet.ops.ddf.cpu.call import Call
 
+    farthest = max(g.height, g.width)  # a tap that reaches so far is outside, and scratch grows with the reach
+    g = g._replace(stride=min(g.stride, farthest), dilation=min(g.dilation, farthest))
     phases = g.scale_factor**2 if strides[2] is not None and len(strides[2]) == 5 else 1
     size = 8 if dtype == torch.float64 else 4
     planar = g.memory_format != torch.channels_last
