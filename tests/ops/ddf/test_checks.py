@@ -29,7 +29,12 @@ WRONG = (
     ((X, CHANNEL), {"stride": 0}, ValueError, "stride: expected an int >= 1, got 0"),
     ((X, CHANNEL), {"dilation": -1}, ValueError, "dilation: expected an int >= 1, got -1"),
     ((X, CHANNEL), {"stride": 2**31}, ValueError, "stride: expected an int <= 2147483647, got 2147483648"),
-    ((X, CHANNEL), {"dilation": 2**64}, ValueError, "dilation: expected an int <= 2147483647, got 18446744073709551616"),
+    (
+        (X, CHANNEL),
+        {"dilation": 2**64},
+        ValueError,
+        "dilation: expected an int <= 2147483647, got 18446744073709551616",
+    ),
     ((X, CHANNEL), {"kernel_size": 0}, ValueError, "kernel_size: expected an int >= 1, got 0"),
     ((X, CHANNEL), {"kernel_size": 4}, ValueError, "kernel_size: expected an odd number, got 4"),
     (
