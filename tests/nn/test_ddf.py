@@ -319,6 +319,8 @@ def test_compiles_to_one_graph() -> None:
     ("options", "message"),
     [
         ({"channels": 0}, "channels: expected an int >= 1, got 0"),
+        ({"channels": True}, "channels: expected an int >= 1, got True"),
+        ({"kernel_size": True}, "kernel_size: expected an odd number, got True"),
         ({"stride": 0}, "stride: expected an int >= 1, got 0"),
         ({"dilation": 0}, "dilation: expected an int >= 1, got 0"),
         ({"heads": 0}, "heads: expected an int >= 1, got 0"),
@@ -348,6 +350,8 @@ def test_wrong_input() -> None:
     for x in (torch.ones(2, 9, 4, 4), torch.ones(8, 4, 4)):
         with pytest.raises(ValueError, match=r"x: expected \(B, 8, H, W\), got \("):
             layer(x)
+    with pytest.raises(TypeError, match=r"x: expected a torch\.Tensor, got ndarray"):
+        layer(torch.ones(2, 8, 4, 4).numpy())
     with pytest.raises(
         ValueError, match="backend: expected one of 'auto', 'reference', 'numba', 'triton', 'torch', got 'cuda'"
     ):

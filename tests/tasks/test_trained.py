@@ -188,6 +188,9 @@ def test_what_is_no_network(tmp_path: Path) -> None:
         ddfnet.load(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"expected a run, with config\.yaml, or an exported folder"):
         ddfnet.load(tmp_path)
+    for source in (None, 3, b"run"):
+        with pytest.raises(TypeError, match=r"source: expected a path, got (NoneType|int|bytes)"):
+            ddfnet.load(source)
     (tmp_path / "a.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match=r"a\.ckpt: "):
         ddfnet.load(tmp_path / "a.ckpt")

@@ -52,7 +52,8 @@ def main(argv: list[str]) -> int:
     console = Console(quiet=rank() > 0)
     if Path(given.RUN).is_dir() or not (Path(given.RUN).is_file() or _is_network(given.RUN)):
         folder = existing_run(Path(given.RUN))
-        config = parser.parse_args(with_config(read_config(folder.config), argv))
+        saved = {**read_config(folder.config), "logger": None}  # which holds the training's history
+        config = parser.parse_args(with_config(saved, argv))
         checkpoint = {"best": folder.best, "last": folder.last}.get(config.checkpoint, Path(config.checkpoint))
         model, data, trainer_options = instantiate(parser, config)
         scored = str(checkpoint)

@@ -1,6 +1,7 @@
 """The base of `train` and `evaluate`: the options of an experiment, its recipe, its objects, its table."""
 
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,25 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> tuple[Task, TaskDa
     for name in ("weights", "weights_backbone", "start"):
         if isinstance(model.get(name), str) and Path(model[name]).exists():
             model[name] = str(Path(model[name]).resolve())
-    objects = parser.instantiate(config)
-    return objects.model, objects.data, {**placed(dict(config.trainer)), "logger": objects.logger}
+    others = config.clone()
+    others.logger = None  # made apart, since an error of its own package would come within three others
+    logger = None if config.logger is None else _logger(config.logger)
+    objects = parser.instantiate(others)
+    return objects.model, objects.data, {**placed(dict(config.trainer)), "logger": logger}
+
+
+def _logger(config: Namespace) -> Logger:
+    """Make a logger of Lightning's; its folder is one path from wherever the run is resumed."""
+    module, _, name = config.class_path.rpartition(".")
+    if isinstance(config.init_args.get("save_dir"), str | Path):
+        config.init_args.save_dir = str(Path(config.init_args.save_dir).resolve())
+    try:
+        made = getattr(import_module(module), name)(**config.init_args, **(config.get("dict_kwargs") or {}))
+    except ModuleNotFoundError as error:
+        raise ValueError(f"logger: {name} needs a package that is not installed ({error})") from None
+    if not isinstance(made, Logger):
+        raise TypeError(f"logger: expected a logger of Lightning's, got {name}")
+    return made
 
 
 def changes(parser: ArgumentParser, config: Namespace) -> dict[str, Any] | None:

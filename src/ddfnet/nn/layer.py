@@ -38,14 +38,14 @@ class Layer(nn.Module):
 def check_positive(**options: int) -> None:
     """Raise ValueError, by the option's name, unless each is an int >= 1."""
     for name, value in options.items():
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name}: expected an int >= 1, got {value!r}")
 
 
 def check_odd(**options: int) -> None:
     """Raise ValueError, by the option's name, unless each is an odd int >= 1."""
     for name, value in options.items():
-        if not isinstance(value, int) or value < 1 or value % 2 == 0:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1 or value % 2 == 0:
             raise ValueError(f"{name}: expected an odd number, got {value!r}")
 
 
@@ -69,7 +69,9 @@ def check_choice(choices: Any, **options: Any) -> None:
 
 @leaf
 def check_channels(x: Tensor, channels: int, name: str = "x") -> None:
-    """Raise ValueError, by the argument's name, unless `x` is (B, channels, H, W)."""
+    """Raise an error by the argument's name: TypeError unless `x` is a tensor, ValueError unless (B, channels, H, W)."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor, got {type(x).__name__}")
     if x.dim() != 4 or x.shape[1] != channels:
         raise ValueError(f"{name}: expected (B, {channels}, H, W), got {tuple(x.shape)}")
 

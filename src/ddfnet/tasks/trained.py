@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def load(source: Path | str) -> Trained:
 
     Raises:
         FileNotFoundError: there is no such file or run.
+        TypeError: it is no path.
         ValueError: it is damaged, or none of these.
 
     Example:
@@ -82,6 +84,8 @@ def load(source: Path | str) -> Trained:
         >>> trained.class_names[scores.argmax()]  # doctest: +SKIP
         'cat'
     """
+    if not isinstance(source, str | PathLike):
+        raise TypeError(f"source: expected a path, got {type(source).__name__}")
     path = Path(source)
     if path.is_dir():
         folder = RunFolder(path)

@@ -42,6 +42,13 @@ WRONG = (
     ),
     ((X, CHANNEL), {"stride": 0}, ValueError, "stride: expected an int >= 1, got 0"),
     ((X, CHANNEL), {"dilation": -1}, ValueError, "dilation: expected an int >= 1, got -1"),
+    ((X, CHANNEL), {"stride": 2**31}, ValueError, "stride: expected an int <= 2147483647, got 2147483648"),
+    (
+        (X, CHANNEL),
+        {"dilation": 2**64},
+        ValueError,
+        "dilation: expected an int <= 2147483647, got 18446744073709551616",
+    ),
     ((X, CHANNEL), {"kernel_size": 0}, ValueError, "kernel_size: expected an int >= 1, got 0"),
     ((X, CHANNEL), {"kernel_size": 4}, ValueError, "kernel_size: expected an odd number, got 4"),
     (
@@ -130,6 +137,12 @@ def test_ddf_says_what_is_wrong(
 ) -> None:
     with torch.set_grad_enabled(grad), pytest.raises(error, match=re.escape(message)):
         ddfnet.ddf(*args, **options, backend=backend)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor() -> None:
+    with pytest.raises(TypeError, match="x: expected a dense tensor, got a nested one"):
+        ddfnet.ddf(torch.nested.nested_tensor([X[0], X[1]]), CHANNEL)
 
 
 UP = torch.ones(2, 9, 10, 8)

@@ -221,6 +221,33 @@ def test_a_tap_outside_the_image_contributes_nothing(value: float, backend: str)
         assert all(grad.isfinite().all() for grad in torch.autograd.grad(y.sum(), (x, channel, marked)))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_tap_outside_the_image_touches_its_pixel_alone(value: float, backend: str) -> None:
+    """Kernels multiply zeros there, which makes NaN of a filter that is not finite."""
+    x, channel, spatial = OpCase(1, 3, 4, 5).inputs()
+    spatial = spatial[:, 0].clone()
+    expected = ddf(x, channel, spatial, backend=backend)
+    spatial[:, 0, 0, 0] = value
+    y = ddf(x, channel, spatial, backend=backend)
+    torch.testing.assert_close(y.where(y.isfinite(), expected), expected)
+    assert y.isfinite()[:, :, 1:].all()
+    assert y.isfinite()[:, :, :, 1:].all()
+
+
+@pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend != "reference"])
+def test_taps_farther_than_the_image(backend: str) -> None:
+    """The middle tap alone is inside; a reach of any length takes no memory."""
+    x, channel, spatial = OpCase(1, 3, 4, 5).inputs(requires_grad=True)
+    spatial = spatial[:, 0]
+    y = ddf(x, channel, spatial, dilation=2**31 - 1, backend=backend)
+    torch.testing.assert_close(y, x * channel[:, :, 1, 1, None, None] * spatial[:, None, 4])
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(grad, channel[:, :, 1, 1, None, None] * spatial[:, None, 4])
+    one = ddf(x, channel, spatial[..., :1, :1], stride=2**31 - 1, backend=backend)
+    torch.testing.assert_close(one, ddf(x, channel, spatial, backend=backend)[..., :1, :1])
+
+
 def test_allocations_are_seen() -> None:
     x = torch.ones(10)
     with Allocations().of(x) as seen:

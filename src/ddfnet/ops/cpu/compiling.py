@@ -1,12 +1,14 @@
 """Compile CPU kernels: functions of one address, that of a record of int64 numbers, kept in numba's cache on disk."""
 
 import contextlib
+import hashlib
 import pickle
 import sys
 import threading
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ _OPTIONS = {"error_model": "numpy"}  # no check of divisors: none is ever 0
 inlined = numba.njit(inline="always", **_OPTIONS)  # a piece of a kernel
 
 _SECONDS = 1.0  # of compiling, after which a line says why the call takes so long
+_CHECKSUM = 4  # bytes
 
 
 def called(function: Callable[..., Any]) -> Any:
@@ -52,7 +55,7 @@ def compile_kernel(
     make: Callable[..., Callable[..., None]],
     options: tuple[int, ...],
     call: type[tuple[Any, ...]],
-    sources: tuple[Path, ...],
+    sources: tuple[Traversable, ...],
 ) -> Any:
     """Compile the kernel `make(*options)`, or load it from numba's cache on disk.
 
@@ -65,17 +68,17 @@ def compile_kernel(
     """
     record = from_dtype(np.dtype([(name, np.int64) for name in call._fields]))  # type: ignore[attr-defined, arg-type]
     kernel = _Function(make(*options), ((types.CPointer(record),), types.void), {}, _OPTIONS)
-    kernel.keep_as((*options, source_version(*sources)))
+    kernel.keep_as(options, source_version(*sources))
     kernel.compile()
     return kernel
 
 
 class _Function(ccallback.CFunc):  # type: ignore[misc]
-    """A compiled function that is kept on disk under a key and reports a long compilation."""
+    """A compiled function that is kept on disk and reports a long compilation."""
 
-    def keep_as(self, key: tuple[int, ...]) -> None:
+    def keep_as(self, options: tuple[int, ...], version: int) -> None:
         with contextlib.suppress(RuntimeError, OSError):  # no folder to write to
-            self._cache = _Cache(self._pyfunc, key)
+            self._cache = _Cache(self._pyfunc, options, version)
         _with_unique_symbol(self._pyfunc)
 
     def _compile_uncached(self) -> Any:
@@ -99,14 +102,13 @@ def _explained(kernel: str) -> Iterator[None]:
 class _Cache(caching.FunctionCache):  # type: ignore[misc]
     """numba's cache under a key of ours: numba's key would hold the addresses of inlined functions."""
 
-    def __init__(self, function: Callable[..., None], key: tuple[int, ...]) -> None:
+    def __init__(self, function: Callable[..., None], options: tuple[int, ...], version: int) -> None:
         super().__init__(function)
-        self._key = key
-        stamp = self._impl.locator.get_source_stamp()
-        self._cache_file = _CheckedFile(self._cache_path, self._impl.filename_base, stamp)
+        self._options = options
+        self._cache_file = _Files(Path(self._cache_path), self._impl.filename_base, f"{numba.__version__} {version}")
 
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return sig, codegen.magic_tuple(), self._key
+    def _index_key(self, sig: Any, codegen: Any) -> str:
+        return f"{self._options} {codegen.magic_tuple()}"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -116,24 +118,44 @@ class _Cache(caching.FunctionCache):  # type: ignore[misc]
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with contextlib.suppress(OSError):  # a full disk: the kernel is there
-            try:
-                super().save_overload(sig, data)
-            except OSError:
-                raise
-            except Exception:  # a damaged index
-                self.flush()
-                super().save_overload(sig, data)
+            super().save_overload(sig, data)
 
 
-class _CheckedFile(caching.IndexDataCacheFile):  # type: ignore[misc]
-    """numba's files with checksums, since damaged machine code does not raise an error but crashes."""
+class _Files:
+    """Keep each kernel in a file of its own, so that many processes can write at once.
 
-    def _save_data(self, name: str, data: Any) -> None:
-        content = self._dump(data)
-        super()._save_data(name, (zlib.crc32(content), content))
+    numba's files are numbered by an index: of two processes that save at once, one gives its code the other's number. Ours
+    are named for their key. They hold the key, the version, and a checksum, since damaged machine code does not raise
+    an error but crashes. The file of another version is overwritten.
+    """
 
-    def _load_data(self, name: str) -> Any:
-        checksum, content = super()._load_data(name)
-        if zlib.crc32(content) != checksum:
-            raise ValueError(f"{name}: the checksum differs")
-        return pickle.loads(content)
+    def __init__(self, folder: Path, name: str, version: str) -> None:
+        self._folder, self._name, self._version = folder, name, version
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{self._name}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.nbc"
+
+    def load(self, key: str) -> Any:
+        path = self._path(key)
+        if not path.exists():
+            return None
+        content = path.read_bytes()
+        if content[:_CHECKSUM] != _checksum(content[_CHECKSUM:]):
+            return None
+        of, data = pickle.loads(content[_CHECKSUM:])
+        return data if of == (key, self._version) else None
+
+    def save(self, key: str, data: Any) -> None:
+        content = caching.dumps(((key, self._version), data))
+        path = self._path(key)
+        partial = path.with_suffix(f".{uuid.uuid4().hex[:16]}")
+        try:
+            partial.write_bytes(_checksum(content) + content)
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def _checksum(content: bytes) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM, "little")

@@ -112,7 +112,8 @@ def ddf(
 
     The filter of channel c at output pixel (p, q) is `channel_filter[b, c] * spatial_filter[b, g, :, p, q]` (or their sum);
     it is never stored. One filter left out counts as all ones (`combine="mul"`) or all zeros (`"add"`). By default zero
-    padding keeps the size: taps outside the image contribute nothing.
+    padding keeps the size: taps outside the image contribute nothing. Filters are finite there too: where one is infinite
+    or NaN, its pixel can be NaN, since most kernels multiply zeros.
 
     Args:
         x: (B, C, H, W), float32, float64, float16 or bfloat16; contiguous, channels_last or any other strides.

@@ -13,6 +13,7 @@ from torch import Tensor
 Combine = Literal["mul", "add"]
 Padding = Literal["same", "valid"]
 
+LARGEST = 2**31 - 1  # of an option; products of two fit into 64 bits
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -96,7 +97,9 @@ class Geometry(NamedTuple):
 def check_types(
     x: object, channel_filter: object, spatial_filter: object, strings: tuple[object, object, object], *options: object
 ) -> None:
-    """TypeError for arguments that are no tensors, strings or ints.
+    """Raise TypeError for arguments that are no tensors, strings or ints.
+
+    ValueError for ints that no kernel could count with. The dispatcher would refuse these, and nested tensors, by pages.
 
     Args:
         strings: combine, backend and padding.
@@ -107,12 +110,16 @@ def check_types(
     for name, value in (("channel_filter", channel_filter), ("spatial_filter", spatial_filter)):
         if value is not None and not isinstance(value, Tensor):
             raise TypeError(f"{name}: expected a torch.Tensor or None, got {type(value).__name__}")
+    if x.is_nested:
+        raise TypeError("x: expected a dense tensor, got a nested one")
     for name, value in zip(("combine", "backend", "padding"), strings, strict=True):
         if not isinstance(value, str):
             raise TypeError(f"{name}: expected a string, got {value!r}")
     for name, value in zip(("kernel_size", "stride", "dilation", "scale_factor"), options, strict=True):
         if (not isinstance(value, int) or isinstance(value, bool)) and not (value is None and name == "kernel_size"):
             raise TypeError(f"{name}: expected an int, got {value!r}")
+        if value is not None and value > LARGEST:
+            raise ValueError(f"{name}: expected an int <= {LARGEST}, got {value}")
 
 
 def check(

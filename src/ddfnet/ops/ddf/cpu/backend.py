@@ -9,18 +9,17 @@ threads. Beside the results, memory is each thread's scratch and, for the channe
 sum per block. Small calls are mostly host work, so all that follows from shapes and strides is planned once and kept.
 
 Taps outside the image read zeros. They contribute nothing as long as their filter is finite; where it is infinite or NaN,
-the result is NaN, other than that of the backend "torch", which skips these taps.
+the result is NaN. The backends "torch" and "reference" leave these taps out.
 """
 
 from array import array
 from functools import cache, lru_cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddfnet.ops import cpu
 from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
@@ -28,7 +27,7 @@ from ddfnet.ops.cpu.plan import Plan, scratch_offsets
 from ddfnet.ops.ddf.geometry import Geometry
 from ddfnet.ops.ddf.valid import gradients_by_same
 
-_SOURCES = (Path(__file__).parent, Path(cpu.__file__).parent)
+_SOURCES = (files("ddfnet.ops.ddf.cpu"), files("ddfnet.ops.cpu"))
 _UNROLLED = 7  # the largest kernel whose taps are written out: compiling more takes long
 _NCHW_TILE = 2  # channels, which share each load of a spatial filter
 _TILES = (7, 4)  # channels_last: pixels done together; the first (NCHW: the last) of those that lack the fewest
@@ -100,6 +99,8 @@ def _unit_channels(t: Tensor) -> Tensor:
 def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) -> Plan:
     from ddfnet.ops.ddf.cpu.call import Call
 
+    farthest = max(g.height, g.width)  # a tap that reaches so far is outside, and scratch grows with the reach
+    g = g._replace(stride=min(g.stride, farthest), dilation=min(g.dilation, farthest))
     phases = g.scale_factor**2 if strides[2] is not None and len(strides[2]) == 5 else 1
     size = 8 if dtype == torch.float64 else 4
     planar = g.memory_format != torch.channels_last

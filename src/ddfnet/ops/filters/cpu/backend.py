@@ -9,13 +9,13 @@ them are taken in one order, so results do not depend on the number of threads.
 
 from array import array
 from functools import cache, lru_cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ddfnet.ops import cpu, filter_norm
+from ddfnet.ops import filter_norm
 from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
@@ -169,6 +169,6 @@ def _kernel(name: str, *options: int) -> Any:
     from ddfnet.ops.cpu.compiling import compile_kernel
     from ddfnet.ops.filters.cpu import kernels
 
-    sources = (Path(__file__).parent, Path(filter_norm.__file__), Path(cpu.__file__).parent)
+    sources = (files("ddfnet.ops.filters.cpu"), files("ddfnet.ops") / "filter_norm.py", files("ddfnet.ops.cpu"))
     compiled = compile_kernel(getattr(kernels, f"make_{name}"), options, kernels.FilterCall, sources)
     return threads.Kernel(compiled, compiled.address)
