@@ -12,13 +12,13 @@ from tests.trained_runs import classifier, depth_upsampler, detector
 
 import ddfnet
 from ddfnet.cli import main
-from ddfnet.ops.ddf.cpu import backend as numba_kernels
+from ddfnet.ops.ddf.cpu import backend
 
 
 @pytest.fixture(autouse=True)
 def plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which kernels serve is tested elsewhere; here none need be compiled."""
-    monkeypatch.setattr(numba_kernels, "unsupported", lambda x, g: "left out in this test")
+    monkeypatch.setattr(backend, "unsupported", lambda x, g: "left out in this test")
 
 
 @pytest.fixture

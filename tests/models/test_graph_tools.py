@@ -9,13 +9,13 @@ import torch
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from ddfnet.models import fasterrcnn_resnet50_fpn_ddf_up
-from ddfnet.ops.ddf.cpu import backend as numba_kernels
+from ddfnet.ops.ddf.cpu import backend
 
 
 @pytest.fixture(autouse=True)
 def plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which kernels serve is tested elsewhere; here none need be compiled."""
-    monkeypatch.setattr(numba_kernels, "unsupported", lambda x, g: "left out in this test")
+    monkeypatch.setattr(backend, "unsupported", lambda x, g: "left out in this test")
 
 
 def test_feature_maps_by_torch_fx() -> None:

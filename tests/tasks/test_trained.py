@@ -15,7 +15,7 @@ from torch import nn
 import ddfnet
 from ddfnet.data.images import central_transform
 from ddfnet.models.depth.joint_upsampling import save
-from ddfnet.ops.ddf.cpu import backend as numba_kernels
+from ddfnet.ops.ddf.cpu import backend
 from ddfnet.tasks.classification import Classification
 from ddfnet.tasks.detection import Detection
 from ddfnet.tasks.hub import export_hub
@@ -25,7 +25,7 @@ from ddfnet.tasks.run.start import start_from
 @pytest.fixture(autouse=True)
 def plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which kernels serve is tested elsewhere; here none need be compiled."""
-    monkeypatch.setattr(numba_kernels, "unsupported", lambda x, g: "left out in this test")
+    monkeypatch.setattr(backend, "unsupported", lambda x, g: "left out in this test")
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:

@@ -8,7 +8,7 @@ from tests.ops.ddf.backends import MEMORY_FORMATS
 import ddfnet
 from ddfnet.bench.cases import TABLE_A, OpCase
 from ddfnet.ops.ddf.geometry import Geometry, check
-from ddfnet.ops.ddf.gpu import backend as triton_kernels
+from ddfnet.ops.ddf.gpu import backend
 from ddfnet.ops.ddf.gpu.tiles import backward_tile, forward_tile
 from ddfnet.ops.gpu.launch import Launch
 
@@ -53,8 +53,8 @@ def test_few_tiles() -> None:
 def test_plans_are_kept() -> None:
     g = geometry(OpCase(2, 8, 5, 6))
     strides = (240, 30, 6, 1)
-    plan = triton_kernels.plan_forward(g, torch.float32, strides, (72, 9, 3, 1), None, strides)
-    assert triton_kernels.plan_forward(g, torch.float32, strides, (72, 9, 3, 1), None, strides) is plan
+    plan = backend.plan_forward(g, torch.float32, strides, (72, 9, 3, 1), None, strides)
+    assert backend.plan_forward(g, torch.float32, strides, (72, 9, 3, 1), None, strides) is plan
 
 
 class FakeKernel:
@@ -74,7 +74,7 @@ class FakeKernel:
 
 
 def test_a_kernel_is_compiled_for_each_dtype_and_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: None)
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: -1)  # that of CPU tensors
     kernel = FakeKernel()
     launch = Launch(kernel, (1, 1, 1), lambda *tensors: tensors)
     memory = torch.zeros(64)
@@ -87,11 +87,11 @@ def test_a_kernel_is_compiled_for_each_dtype_and_alignment(monkeypatch: pytest.M
 def test_offsets_past_32_bits_are_seen() -> None:
     strides = (2**33, 2**25, 2**13, 1)
     g = geometry(OpCase(1, 256, 8, 8))._replace(height=2**12, width=2**13, out_height=2**12, out_width=2**13)
-    plan = triton_kernels.plan_forward(g, torch.float32, strides, (2304, 9, 3, 1), None, strides)
+    plan = backend.plan_forward(g, torch.float32, strides, (2304, 9, 3, 1), None, strides)
     assert plan.numbers[-1].WIDE.value is True
     small = geometry(OpCase(1, 256, 8, 8))
     small_strides = (256 * 64, 64, 8, 1)
-    plan = triton_kernels.plan_forward(small, torch.float32, small_strides, (2304, 9, 3, 1), None, small_strides)
+    plan = backend.plan_forward(small, torch.float32, small_strides, (2304, 9, 3, 1), None, small_strides)
     assert plan.numbers[-1].WIDE.value is False
 
 
@@ -100,4 +100,4 @@ def test_channels_of_five_dimensional_filters_count_as_offsets() -> None:
     g, x, y = geometry(case), (128, 16, 4, 1), (512, 64, 8, 1)
     for step, wide in ((9, False), (2**28, True)):  # a channel's filter after another
         channel = (8 * 4 * step, 8 * step, step, 3, 1)
-        assert triton_kernels.plan_forward(g, torch.float32, x, channel, None, y).numbers[-1].WIDE.value is wide
+        assert backend.plan_forward(g, torch.float32, x, channel, None, y).numbers[-1].WIDE.value is wide

@@ -18,7 +18,7 @@ from triton.runtime.jit import create_function_from_signature
 
 from ddfnet.bench.cases import OpCase
 from ddfnet.ops.ddf.geometry import check
-from ddfnet.ops.ddf.gpu import backend as triton_kernels
+from ddfnet.ops.ddf.gpu import backend
 from ddfnet.ops.gpu.launch import Launch
 
 TARGETS = {
@@ -62,21 +62,21 @@ def launches_of(
     with launches() as seen:
         if backward:
             grad_y = torch.empty(case.out_shape, dtype=dtype, device="meta").contiguous(memory_format=memory_format)
-            triton_kernels.ddf_backward(grad_y, *inputs, g, (True, True, True))
+            backend.ddf_backward(grad_y, *inputs, g, (True, True, True))
         else:
-            triton_kernels.ddf_forward(*inputs, g)
+            backend.ddf_forward(*inputs, g)
     return seen
 
 
 def compile_for(target: str, launch: Any, tensors: tuple[Tensor | None, ...], **more: Any) -> Usage:
     """Compiles a launch as Triton's own dispatch would, addresses being multiples of 16, with `more` compiler options."""
-    backend = make_backend(TARGETS[target])
+    compiler = make_backend(TARGETS[target])
     function = launch.kernel
     options = {"num_warps": launch.warps, "enable_fp_fusion": True, "debug": False, **more}
-    bound, specialization, _ = create_function_from_signature(function.signature, function.params, backend)(
+    bound, specialization, _ = create_function_from_signature(function.signature, function.params, compiler)(
         *launch.named(tensors), **options
     )
-    _, signature, constants, attributes = function._pack_args(backend, options, bound, specialization, None)
+    _, signature, constants, attributes = function._pack_args(compiler, options, bound, specialization, None)
     source = ASTSource(function, signature, constants, attributes)
     kernel = triton.compile(source, target=TARGETS[target], options=options)
     return _cuda_usage(kernel) if "cubin" in kernel.asm else _hip_usage(kernel)

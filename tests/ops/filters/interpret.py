@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ddfnet
 from ddfnet.nn.filters import channel_parameters, spatial_parameters
 from ddfnet.ops.filters import api
-from ddfnet.ops.filters.gpu import backend as triton_kernels
+from ddfnet.ops.filters.gpu import backend
 
 BACKEND = "triton" if os.environ.get("TRITON_INTERPRET") == "1" else "auto"  # the checks serve other tests too
 PLANE, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
@@ -208,7 +208,7 @@ def compiles_to_one_graph() -> None:
     """For all sizes, with the outputs and gradients of eager."""
     layer = layer_of(4)
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=True)
-    with patch.object(triton_kernels, "unsupported", lambda *_: None):  # as on a GPU
+    with patch.object(backend, "unsupported", lambda *_: None):  # as on a GPU
         for number, size in enumerate(((2, 4, 3, 5), (3, 4, 4, 3))):
             x, results = input_of(*size), []
             for run in (layer, compiled):

@@ -12,7 +12,7 @@ from tests.ops.ddf.backends import MEMORY_FORMATS
 from tests.ops.ddf.triton_compile import TARGETS, Usage, forced, launches
 from tests.ops.filters.bounded import float32_products
 
-from ddfnet.ops.filters.gpu import backend as triton_kernels
+from ddfnet.ops.filters.gpu import backend
 from ddfnet.ops.filters.gpu.backend import Options
 
 PLANE, CHANNELS_LAST = MEMORY_FORMATS
@@ -36,11 +36,11 @@ def usages(
     matrices = empty(squeezed, channels, 1, 1), empty(squeezed), empty(channels * taps, squeezed, 1, 1)
     per_tap = empty(channels * taps)
     with launches() as seen:
-        out = triton_kernels.predict(x, convolution, (*matrices, per_tap, per_tap), options)
+        out = backend.predict(x, convolution, (*matrices, per_tap, per_tap), options)
         like = torch.empty_like(out.spatial_filter)
-        triton_kernels.norm_backward(like, out.spatial_filter, out.spatial_std, None, options.spatial_scale)
+        backend.norm_backward(like, out.spatial_filter, out.spatial_std, None, options.spatial_scale)
         of_channels = empty(shape[0], channels, taps)
-        triton_kernels.norm_backward(of_channels, out.channel_unit, out.channel_std, per_tap, 1.0)
+        backend.norm_backward(of_channels, out.channel_unit, out.channel_std, per_tap, 1.0)
     return [(launch.kernel.__name__, forced(target, launch, tensors)) for launch, tensors in seen]
 
 

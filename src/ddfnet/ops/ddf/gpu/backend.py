@@ -9,14 +9,24 @@ one order and without atomics, so results repeat bit for bit. Beside the results
 gradients in `ddf_backward`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ddfnet.ops.ddf.geometry import Geometry
-from ddfnet.ops.ddf.gpu.records import ChannelFilter, ForwardOptions, Map, SpatialFilter
+from ddfnet.ops.ddf.gpu.records import (
+    ChannelFilter,
+    DifferentiatedChannelFilter,
+    DifferentiatedMap,
+    DifferentiatedSpatialFilter,
+    KernelOptions,
+    Map,
+    SpatialFilter,
+)
 from ddfnet.ops.ddf.gpu.tiles import Tile, backward_tile, forward_tile
 from ddfnet.ops.ddf.valid import gradients_by_same
 from ddfnet.ops.gpu.devices import unsupported_device
@@ -91,32 +101,13 @@ class _BackwardPlan:
 @lru_cache(maxsize=1024)
 def plan_forward(g: Geometry, dtype: torch.dtype, *strides: Strides) -> Launch:
     """Plan the launch for tensors x, channel_filter, spatial_filter, y with these strides, None for a missing tensor."""
-    from triton.language import constexpr
-
     from ddfnet.ops.ddf.gpu.forward import ddf_forward_kernel
 
     tile = forward_tile(g, dtype.itemsize)
-    rows, columns = g.grid
-    per_head = g.channels // g.heads
-    blocks, row_tiles = -(-per_head // tile.channels), -(-rows // tile.rows)
-    column_tiles = -(-columns * g.scale_factor // tile.columns)
-    options = ForwardOptions(
-        *(per_head, blocks, g.heads, columns),
-        *map(
-            constexpr,
-            (
-                g.kernel_size,
-                g.stride,
-                g.dilation,
-                g.padding,
-                g.scale_factor,
-                g.combine == "add",
-                _own_phases(strides[1]),
-            ),
-        ),
-        *map(constexpr, (tile.rows, tile.columns, tile.channels, g.memory_format == torch.channels_last)),
-        *map(constexpr, (dtype == torch.float64, _is_wide(g, tile, *strides))),
-    )
+    rows = g.grid[0]
+    options = _options(g, tile, dtype, strides)
+    blocks, row_tiles = options.head_blocks, -(-rows // tile.rows)
+    column_tiles = -(-options.columns * g.scale_factor // tile.columns)
     x, channel, spatial, y = (_filled(own, count) for own, count in zip(strides, (4, 5, 5, 4), strict=True))
     return Launch(
         ddf_forward_kernel,
@@ -135,48 +126,75 @@ def plan_forward(g: Geometry, dtype: torch.dtype, *strides: Strides) -> Launch:
 
 @lru_cache(maxsize=1024)
 def _plan_backward(g: Geometry, dtype: torch.dtype, *strides: Strides) -> _BackwardPlan:
+    """Plan for tensors x, channel_filter, spatial_filter, grad_y and the gradients of the first three; None if missing."""
     from ddfnet.ops.ddf.gpu.backward import ddf_backward_kernel
 
-    x, channel, spatial, grad_y, grad_x, grad_channel, grad_spatial = strides
+    _, channel, _, _, _, grad_channel, grad_spatial = strides
     needs_channel, needs_spatial = grad_channel is not None, grad_spatial is not None
-    own_phases = channel is not None and len(channel) == 5
+    own_phases = _own_phases(channel)
     phases = g.scale_factor**2 if own_phases else 1
     tile = backward_tile(g, dtype.itemsize)
-    rows, columns = g.grid
-    per_head = g.channels // g.heads
-    blocks, row_tiles = -(-per_head // tile.channels), -(-g.height // tile.rows)
-    column_tiles = -(-g.width // (tile.columns * g.stride))
     along_channels = g.memory_format != torch.channels_last and g.scale_factor == 1 and (needs_channel or needs_spatial)
+    options = _options(g, tile, dtype, strides, along_channels)
+    blocks, row_tiles = options.head_blocks, -(-g.height // tile.rows)
+    column_tiles = -(-g.width // (tile.columns * g.stride))
+    programs = g.batch * column_tiles * g.heads
     if along_channels:
         steps, strips = blocks, row_tiles
     else:
-        programs = g.batch * column_tiles * g.heads * blocks
+        programs *= blocks
         steps = 1
         if needs_channel and not (own_phases and phases > 1):
             steps = min(_MOST_STEPS, max(1, row_tiles * programs // _PROGRAMS))
         strips = -(-row_tiles // steps)
     channel_parts = strips * column_tiles if needs_channel else 0
     spatial_parts = blocks if needs_spatial and not along_channels else int(needs_spatial)
-
     channel_size = g.batch * phases * g.channels * g.taps
     spatial_size = g.batch * g.heads * g.taps * g.out_height * g.out_width
-    add_channel = _plan_sum(channel_parts, channel_size) if channel_parts > 1 else None
-    add_spatial = _plan_sum(spatial_parts, spatial_size) if spatial_parts > 1 else None
-    numbers = (
-        *(per_head, g.height, g.width, rows, columns, strips, steps, column_tiles, g.heads, blocks),
-        *(*_filled(x, 4), *_filled(channel, 5), *_filled(spatial, 5), *_filled(grad_y, 4), *_filled(grad_x, 4)),
-        *(channel_size, *_filled(grad_channel, 5), spatial_size, *_filled(grad_spatial, 5)),
+    launch = Launch(
+        ddf_backward_kernel,
+        (programs * strips, 1, 1),
+        _backward_view(channel_size, spatial_size, *strides),
+        (DifferentiatedMap, DifferentiatedChannelFilter, DifferentiatedSpatialFilter, Map),
+        (g.height, g.width, steps, options),
+        tile.warps,
     )
+    return _BackwardPlan(
+        launch,
+        channel_parts,
+        spatial_parts,
+        _plan_sum(channel_parts, channel_size) if channel_parts > 1 else None,
+        _plan_sum(spatial_parts, spatial_size) if spatial_parts > 1 else None,
+    )
+
+
+def _backward_view(channel_size: int, spatial_size: int, *strides: Strides) -> Callable[..., tuple[Any, ...]]:
+    """Return what turns tensors, in the order of the strides, into the kernel's records; partial sums have these sizes."""
+    counts = (4, 5, 5, 4, 4, 5, 5)
+    x, channel, spatial, y, grad_x, grad_channel, grad_spatial = map(_filled, strides, counts)
+    grad_channel, grad_spatial = (channel_size, *grad_channel), (spatial_size, *grad_spatial)
+    return lambda *tensors: (
+        (tensors[0], *x, tensors[4], *grad_x),
+        (tensors[1], *channel, tensors[5], *grad_channel),
+        (tensors[2], *spatial, tensors[6], *grad_spatial),
+        (tensors[3], *y),
+    )
+
+
+def _options(
+    g: Geometry, tile: Tile, dtype: torch.dtype, strides: tuple[Strides, ...], along_channels: bool = False
+) -> KernelOptions:
+    """Return the options of a kernel; `strides` are those of all tensors, the channel filter's second."""
+    from triton.language import constexpr
+
+    per_head = g.channels // g.heads
     constants = (
-        *(g.kernel_size, g.stride, g.dilation, g.scale_factor, g.combine == "add"),
-        *(channel is not None, spatial is not None, own_phases),
-        *(grad_x is not None, needs_channel, needs_spatial),
-        *(tile.rows, tile.columns, tile.channels, along_channels, g.memory_format == torch.channels_last),
-        _is_wide(g, tile, x, grad_y, channel, spatial, grad_x, grad_channel, grad_spatial),
+        *(g.kernel_size, g.stride, g.dilation, g.padding, g.scale_factor, g.combine == "add"),
+        _own_phases(strides[1]),
+        *(tile.rows, tile.columns, tile.channels, g.memory_format == torch.channels_last, along_channels),
+        *(dtype == torch.float64, _is_wide(g, tile, *strides)),
     )
-    programs = g.batch * strips * column_tiles * g.heads * (1 if along_channels else blocks)
-    launch = Launch(ddf_backward_kernel, (programs, 1, 1), _bare, numbers=(*numbers, *constants), warps=tile.warps)
-    return _BackwardPlan(launch, channel_parts, spatial_parts, add_channel, add_spatial)
+    return KernelOptions(per_head, -(-per_head // tile.channels), g.heads, g.grid[1], *map(constexpr, constants))
 
 
 def _plan_sum(parts: int, count: int) -> Launch:

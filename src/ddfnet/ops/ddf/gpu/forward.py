@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from ddfnet.ops.ddf.gpu.records import Map, SpatialFilter, Tile
-from ddfnet.ops.ddf.gpu.taps import added, combined, load_channel_tap, of_head, split, sums_of, zeros
+from ddfnet.ops.ddf.gpu.taps import added, combined, load_channel_tap, load_channel_taps, of_head, split, sums_of, zeros
 
 
 @triton.constexpr_function
@@ -39,7 +39,7 @@ def ddf_forward_kernel(x, channel, spatial, y, height, width, o):
         x, y: `Map` records.
         channel, spatial: `ChannelFilter` and `SpatialFilter`.
         height, width: those of x.
-        o: `ForwardOptions`.
+        o: `KernelOptions`.
     """
     rows = tl.cdiv(height + (2 * o.PADDING - (o.K - 1) * o.DILATION), o.STRIDE)
     columns = o.columns * o.SCALE
@@ -64,7 +64,11 @@ def ddf_forward_kernel(x, channel, spatial, y, height, width, o):
     y = Map(of_head(y.address, y, b, first), y.b, y.c, y.h, y.w)
     channel_taps = ()
     if channel.address is not None:
-        channel_taps = load_channel_taps(of_head(channel.address, channel, b, first), channel, tile, o)
+        address = of_head(channel.address, channel, b, first)
+        if o.OWN_PHASES:
+            channel_taps = load_phase_taps(address, channel, tile, o)
+        else:
+            channel_taps = load_channel_taps(address, channel, tile, o.K)
     if spatial.address is not None:
         place = spatial.address + b * spatial.b + head * spatial.g
         spatial = SpatialFilter(place, spatial.b, spatial.g, spatial.t, spatial.h, spatial.w)
@@ -79,19 +83,16 @@ def ddf_forward_kernel(x, channel, spatial, y, height, width, o):
 
 
 @triton.jit
-def load_channel_taps(address, channel, tile, o):
-    """Load the K * K taps of a tile's channel filters: (1, CHANNELS), or (COLUMNS, CHANNELS) if columns differ in phase."""
+def load_phase_taps(address, channel, tile, o):
+    """Load the K * K taps of the channel filters of a tile's columns, (COLUMNS, CHANNELS), which differ in phase."""
     taps = ()
+    first = address + tile.row_phase * o.SCALE * channel.p
     for u in tl.static_range(o.K):
         for v in tl.static_range(o.K):
-            if o.OWN_PHASES:
-                first = address + tile.row_phase * o.SCALE * channel.p
-                tap = load_channel_tap(first, channel, tile, u, v)
-                for phase in tl.static_range(1, o.SCALE):
-                    other = load_channel_tap(first + phase * channel.p, channel, tile, u, v)
-                    tap = tl.where(tile.q % o.SCALE == phase, other, tap)
-            else:
-                tap = load_channel_tap(address, channel, tile, u, v)
+            tap = load_channel_tap(first, channel, tile, u, v)
+            for phase in tl.static_range(1, o.SCALE):
+                other = load_channel_tap(first + phase * channel.p, channel, tile, u, v)
+                tap = tl.where(tile.q % o.SCALE == phase, other, tap)
             taps = taps + (tap,)
     return taps
 

@@ -62,6 +62,16 @@ def added(values, index: tl.constexpr, term):
     return values[:index] + (values[index] + term,) + values[index + 1 :]
 
 
+@triton.jit
+def load_channel_taps(address, channel, tile, K: tl.constexpr):
+    """Load all K * K taps of a tile's channel filters."""
+    taps = ()
+    for u in tl.static_range(K):
+        for v in tl.static_range(K):
+            taps = taps + (load_channel_tap(address, channel, tile, u, v),)
+    return taps
+
+
 @triton.constexpr_function
 def sums_of(double):
     """Return the dtype in which sums are taken."""

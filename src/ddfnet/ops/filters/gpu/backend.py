@@ -12,6 +12,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ddfnet.ops.ddf.gpu.records import Map, SpatialFilter
+from ddfnet.ops.filters.gpu.records import (
+    ChannelOptions,
+    Linear,
+    NormalisedFilter,
+    NormOptions,
+    SpatialOptions,
+    SqueezeOptions,
+)
 from ddfnet.ops.filters.outputs import Options, Outputs, outputs
 from ddfnet.ops.gpu.devices import missing, unsupported_device
 from ddfnet.ops.gpu.launch import Launch
@@ -115,55 +124,88 @@ def _plan(
     spatial: tuple[int, ...] | None,
     *weights: Any,
 ) -> _Plan:
-    from ddfnet.ops.filters.gpu.kernels import channel_filters_kernel, spatial_filters_kernel, squeeze_kernel
+    from triton.language import constexpr
+
+    from ddfnet.ops.filters.gpu.kernels import channel_filters_kernel, squeeze_kernel
 
     # Of each weight its rows and strides; None without its branch.
     weight, _, squeeze_weight, _, channel_weight, _, _, conv_precision, precision = weights
+    parts, options = _spatial_options(
+        shape, strides, o, spatial is not None, squeeze_weight is not None, conv_precision
+    )
+    spatial_launch = _spatial_launch(shape, strides, spatial or (0,) * 5, (weight or (0, 0, 0))[1:], parts, options)
+    if squeeze_weight is None:
+        return _Plan(spatial_launch, None, None, parts)
     batch, channels, height, width = shape
-    pooling = squeeze_weight is not None
-    head_lanes, tap_lanes = _lanes(o.kernel_size, o.heads) if spatial else (1, 16)
-    exact = conv_precision == "ieee"  # without tensor cores, factors and sums take more registers
+    squeezed, filters = squeeze_weight[0], channel_weight[0] // o.taps
+    blocks = -(-squeezed // 16)
+    step = squeeze_weight[1:]
+    squeeze = Launch(
+        squeeze_kernel,
+        (batch * blocks, 1, 1),
+        lambda sums, weight, bias, pooled, hidden: (sums, (weight, bias, *step), pooled, hidden),
+        (None, Linear, None, None),
+        (parts, height * width, SqueezeOptions(channels, squeezed, blocks, *map(constexpr, (16, 64, 16)))),
+    )
+    tap_lanes = _lanes(o.kernel_size, 1)[1]
+    per_program = max(1, 64 // tap_lanes)
+    blocks = -(-filters // per_program)
+    constants = (o.taps, 16, per_program, tap_lanes, 32, precision)
+    steps = channel_weight[1:]
+    channel = Launch(
+        channel_filters_kernel,
+        (-(-batch // 16) * blocks, 1, 1),
+        lambda hidden, weight, bias, *rest: (hidden, (weight, bias, *steps), *rest),
+        (None, Linear, None, None, None, None),
+        (batch, ChannelOptions(filters, squeezed, blocks, *map(constexpr, constants))),
+    )
+    return _Plan(spatial_launch, squeeze, channel, parts)
+
+
+def _spatial_options(
+    shape: tuple[int, ...], strides: tuple[int, ...], o: Options, predicting: bool, pooling: bool, precision: str
+) -> tuple[int, SpatialOptions]:
+    """Return how many programs share a sample, and the options of `spatial_filters_kernel`."""
+    from triton.language import constexpr
+
+    batch, channels, height, width = shape
+    head_lanes, tap_lanes = _lanes(o.kernel_size, o.heads) if predicting else (1, 16)
+    exact = precision == "ieee"  # without tensor cores, factors and sums take more registers
     pixels = min(128, max(16, (2048 if exact else 4096) // (head_lanes * tap_lanes)))
     while pixels > 16 and batch * -(-height * width // pixels) < _PROGRAMS:
         pixels //= 2
     block = 16 if exact else 32 if pixels > 64 else 64
-    parts = -(-height * width // pixels)
     farthest = sum(step * (size - 1) for size, step in zip(shape[1:], strides[1:], strict=True))
-    spatial_launch = Launch(
+    constants = (
+        *(o.spatial_scale, o.taps, o.heads, o.stride, pooling, pixels, block, head_lanes, tap_lanes),
+        *(strides[2] == width * strides[3], farthest + (pixels + block) * max(strides[1:]) >= _LEAST_WIDE),
+        precision,
+    )
+    return -(-height * width // pixels), SpatialOptions(channels, width, *map(constexpr, constants))
+
+
+def _spatial_launch(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    spatial: tuple[int, ...],
+    weight: tuple[int, ...],
+    parts: int,
+    options: SpatialOptions,
+) -> Launch:
+    from ddfnet.ops.filters.gpu.kernels import spatial_filters_kernel
+
+    return Launch(
         spatial_filters_kernel,
-        (batch * parts, 1, 1),
-        _bare,
-        numbers=(
-            *(channels, height, width, parts, *strides, *(weight or (0, 0, 0))[1:], *(spatial or (0,) * 5)),
-            *(o.spatial_scale, o.taps, o.heads, o.stride, spatial is not None, pooling),
-            *(pixels, block, head_lanes, tap_lanes),
-            *(strides[2] == width * strides[3], farthest + (pixels + block) * max(strides[1:]) >= _LEAST_WIDE),
-            conv_precision,
+        (shape[0] * parts, 1, 1),
+        lambda x, matrix, bias, filters, std, sums: (
+            (x, *strides),
+            (matrix, bias, *weight),
+            (filters, std, *spatial),
+            sums,
         ),
+        (Map, Linear, NormalisedFilter, None),
+        (shape[2], parts, options),
     )
-    if not pooling:
-        return _Plan(spatial_launch, None, None, parts)
-    squeezed, filters = squeeze_weight[0], channel_weight[0] // o.taps
-    blocks = -(-squeezed // 16)
-    squeeze = Launch(
-        squeeze_kernel,
-        (batch * blocks, 1, 1),
-        _bare,
-        numbers=(channels, squeezed, parts, height * width, blocks, *squeeze_weight[1:], 16, 64, 16),
-    )
-    _, tap_lanes = _lanes(o.kernel_size, 1)
-    per_program = max(1, 64 // tap_lanes)
-    blocks = -(-filters // per_program)
-    channel = Launch(
-        channel_filters_kernel,
-        (-(-batch // 16) * blocks, 1, 1),
-        _bare,
-        numbers=(
-            *(batch, filters, squeezed, blocks, *channel_weight[1:]),
-            *(o.taps, 16, per_program, tap_lanes, 32, precision),
-        ),
-    )
-    return _Plan(spatial_launch, squeeze, channel, parts)
 
 
 @lru_cache(maxsize=1024)
@@ -175,18 +217,27 @@ def _plan_norm(
     fixed: bool,
     scale: float,
 ) -> Launch:
+    from triton.language import constexpr
+
     from ddfnet.ops.filters.gpu.kernels import norm_backward_kernel
 
     batch, filters, taps, height, width = (*shape, 1, 1)[:5]
     count = batch * filters * height * width
-    steps = ((*own, 0, 0)[:5] for own in (grad, unit, raw))
-    numbers = (count, filters, height, width, *(step for own in steps for step in own))
-    constants = (scale, scale if fixed else 1.0, taps, _NORM_BLOCK)
-    return Launch(norm_backward_kernel, (-(-count // _NORM_BLOCK), 1, 1), _bare, numbers=(*numbers, *constants))
-
-
-def _bare(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    return tensors
+    grad, unit, raw = ((*own, 0, 0)[:5] for own in (grad, unit, raw))
+    constants = map(constexpr, (scale, scale if fixed else 1.0, taps, _NORM_BLOCK))
+    return Launch(
+        norm_backward_kernel,
+        (-(-count // _NORM_BLOCK), 1, 1),
+        lambda grad_y, units, std, scales, grad_raw, grad_scale: (
+            (grad_y, *grad),
+            (units, std, *unit),
+            scales,
+            (grad_raw, *raw),
+            grad_scale,
+        ),
+        (SpatialFilter, NormalisedFilter, None, SpatialFilter, None),
+        (count, height, NormOptions(filters, width, *constants)),
+    )
 
 
 def _lanes(kernel_size: int, heads: int) -> tuple[int, int]:

@@ -40,180 +40,179 @@ def normalised(raw, FILTERS: tl.constexpr, TAPS: tl.constexpr, TAP_LANES: tl.con
 
 
 @triton.jit(do_not_specialize=["height", "parts"])
-def spatial_filters_kernel(
-    x, weight, bias, spatial, std, sums,
-    channels, height, width, parts,
-    x_b, x_c, x_h, x_w, weight_n, weight_c,
-    spatial_b, spatial_g, spatial_t, spatial_h, spatial_w,
-    SCALE: tl.constexpr, TAPS: tl.constexpr, HEADS: tl.constexpr, STRIDE: tl.constexpr,
-    PREDICTS: tl.constexpr, POOLS: tl.constexpr,
-    PIXELS: tl.constexpr, CHANNELS: tl.constexpr, HEAD_LANES: tl.constexpr, TAP_LANES: tl.constexpr,
-    FLAT: tl.constexpr, WIDE: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """PIXELS pixels of one sample, all channels.
+def spatial_filters_kernel(x, convolution, spatial, sums, height, parts, o):
+    """Predict the filters of PIXELS pixels of one sample, and sum these pixels in each channel.
 
     Args:
-        std: contiguous (B, G, P, Q), of the raw filters.
-        sums: contiguous (B, parts, C): a program's sums over its pixels.
-        PREDICTS, POOLS: whether the spatial filters and the sums are wanted.
-        FLAT: rows of x follow each other without a gap.
+        x: `Map`.
+        convolution: `Linear`, (G * K, C); its addresses are None if only the sums are wanted.
+        spatial: `NormalisedFilter`, times SCALE.
+        sums: contiguous (B, parts, C), or None.
+        height: of x.
+        parts: programs of a sample.
+        o: `SpatialOptions`.
     """
     tile, b = tl.program_id(0) % parts, (tl.program_id(0) // parts).to(tl.int64)
-    lanes = tl.arange(0, CHANNELS)
-    if WIDE:
+    lanes = tl.arange(0, o.CHANNELS)
+    if o.WIDE:
         tile, lanes = tile.to(tl.int64), lanes.to(tl.int64)
-    n = tile * PIXELS + tl.arange(0, PIXELS)
-    inside = n // width < height if WIDE else n < height * width
-    i, j = n // width, n % width
-    pixel = n * x_w if FLAT else i * x_h + j * x_w
-    x += b * x_b
-    m = tl.arange(0, HEAD_LANES * TAP_LANES)
-    head, tap = m // TAP_LANES, m % TAP_LANES
-    row = head * TAPS + tap
-    is_row = (head < HEADS) & (tap < TAPS)
-    raw = tl.zeros([PIXELS, HEAD_LANES * TAP_LANES], tl.float32)
-    for start in range(0, channels, CHANNELS):
+    n = tile * o.PIXELS + tl.arange(0, o.PIXELS)
+    inside = n // o.width < height if o.WIDE else n < height * o.width
+    i, j = n // o.width, n % o.width
+    pixel = n * x.w if o.FLAT else i * x.h + j * x.w
+    m = tl.arange(0, o.HEAD_LANES * o.TAP_LANES)
+    head, tap = m // o.TAP_LANES, m % o.TAP_LANES
+    row = head * o.TAPS + tap
+    is_row = (head < o.HEADS) & (tap < o.TAPS)
+    raw = tl.zeros([o.PIXELS, o.HEAD_LANES * o.TAP_LANES], tl.float32)
+    for start in range(0, o.channels, o.CHANNELS):
         c = start + lanes
-        in_x = c < channels
-        pixels = tl.load(x + (pixel[:, None] + c[None, :] * x_c), inside[:, None] & in_x[None, :], other=0)
-        if PREDICTS:
-            place = weight + row[None, :] * weight_n + c[:, None] * weight_c
+        in_x = c < o.channels
+        place = x.address + b * x.b + (pixel[:, None] + c[None, :] * x.c)
+        pixels = tl.load(place, inside[:, None] & in_x[None, :], other=0)
+        if convolution.weight is not None:
+            place = convolution.weight + row[None, :] * convolution.n + c[:, None] * convolution.c
             weights = tl.load(place, is_row[None, :] & in_x[:, None], other=0).to(pixels.dtype)
-            raw = tl.dot(pixels, weights, raw, input_precision=PRECISION)
-        if POOLS:
+            raw = tl.dot(pixels, weights, raw, input_precision=o.PRECISION)
+        if o.POOLS:
             total = tl.sum(pixels.to(tl.float32), axis=0)
-            tl.store(sums + (b * parts + tile) * channels + c, total, in_x)
-    if PREDICTS:
-        raw += tl.load(bias + row, is_row, other=0).to(tl.float32)[None, :]
-        unit, deviation = normalised(raw, HEAD_LANES, TAPS, TAP_LANES)
-        p, q = (i // STRIDE).to(tl.int64), j // STRIDE
-        rows, columns = tl.cdiv(height, STRIDE), tl.cdiv(width, STRIDE)
-        heads = tl.arange(0, HEAD_LANES)[None, :, None].to(tl.int64)
-        taps = tl.arange(0, TAP_LANES)[None, None, :].to(tl.int64)
-        here = (inside & (i % STRIDE == 0) & (j % STRIDE == 0))[:, None, None] & (heads < HEADS)
-        place = spatial + b * spatial_b + (p * spatial_h + q * spatial_w)[:, None, None]
-        place += heads * spatial_g + taps * spatial_t
-        tl.store(place, (unit * SCALE).to(spatial.dtype.element_ty), here & (taps < TAPS))
-        place = std + ((b * HEADS + heads) * rows + p[:, None, None]) * columns + q[:, None, None]
-        tl.store(place, deviation, here)
+            tl.store(sums + (b * parts + tile) * o.channels + c, total, in_x)
+    if convolution.weight is not None:
+        raw += tl.load(convolution.bias + row, is_row, other=0).to(tl.float32)[None, :]
+        store_spatial_filters(raw, spatial, b, height, i, j, inside, o)
+
+
+@triton.jit
+def store_spatial_filters(raw, spatial, b, height, i, j, inside, o):
+    """Normalise and store the filters of the pixels (i, j) on which filters are centred."""
+    unit, deviation = normalised(raw, o.HEAD_LANES, o.TAPS, o.TAP_LANES)
+    p, q = (i // o.STRIDE).to(tl.int64), j // o.STRIDE
+    rows, columns = tl.cdiv(height, o.STRIDE), tl.cdiv(o.width, o.STRIDE)
+    heads = tl.arange(0, o.HEAD_LANES)[None, :, None].to(tl.int64)
+    taps = tl.arange(0, o.TAP_LANES)[None, None, :].to(tl.int64)
+    here = (inside & (i % o.STRIDE == 0) & (j % o.STRIDE == 0))[:, None, None] & (heads < o.HEADS)
+    place = spatial.address + b * spatial.b + (p * spatial.h + q * spatial.w)[:, None, None]
+    place += heads * spatial.g + taps * spatial.t
+    tl.store(place, (unit * o.SCALE).to(spatial.address.dtype.element_ty), here & (taps < o.TAPS))
+    place = spatial.std + ((b * o.HEADS + heads) * rows + p[:, None, None]) * columns + q[:, None, None]
+    tl.store(place, deviation, here)
 
 
 @triton.jit(do_not_specialize=["parts", "pixels"])
-def squeeze_kernel(
-    sums, weight, bias, pooled, hidden,
-    channels, squeezed, parts, pixels, blocks, weight_n, weight_c,
-    PARTS: tl.constexpr, CHANNELS: tl.constexpr, SQUEEZED: tl.constexpr,
-):  # fmt: skip
-    """SQUEEZED of one sample's channels between the two matrices, ReLU included; the first program writes `pooled` too.
+def squeeze_kernel(sums, linear, pooled, hidden, parts, pixels, o):
+    """Compute SQUEEZED of one sample's channels between the two matrices; the first program writes `pooled` too.
 
-    `sums` is contiguous (B, parts, C), `pooled` (B, C), `hidden` (B, squeezed); `pixels` are H * W.
+    Args:
+        sums: contiguous (B, parts, C).
+        linear: `Linear`, (S, C).
+        pooled: contiguous (B, C).
+        hidden: contiguous (B, S), after ReLU.
+        pixels: H * W.
+        o: `SqueezeOptions`.
     """
-    block, b = tl.program_id(0) % blocks, (tl.program_id(0) // blocks).to(tl.int64)
-    s = block * SQUEEZED + tl.arange(0, SQUEEZED)
-    raw = tl.load(bias + s, s < squeezed, other=0).to(tl.float32)
-    for start in range(0, channels, CHANNELS):
-        c = start + tl.arange(0, CHANNELS)
-        in_x = c < channels
-        total = tl.zeros([CHANNELS], tl.float32)
-        for first in range(0, parts, PARTS):
-            part = first + tl.arange(0, PARTS)[:, None]
-            place = sums + (b * parts + part) * channels + c[None, :]
+    block, b = tl.program_id(0) % o.blocks, (tl.program_id(0) // o.blocks).to(tl.int64)
+    s = block * o.SQUEEZED + tl.arange(0, o.SQUEEZED)
+    raw = tl.load(linear.bias + s, s < o.squeezed, other=0).to(tl.float32)
+    for start in range(0, o.channels, o.CHANNELS):
+        c = start + tl.arange(0, o.CHANNELS)
+        in_x = c < o.channels
+        total = tl.zeros([o.CHANNELS], tl.float32)
+        for first in range(0, parts, o.PARTS):
+            part = first + tl.arange(0, o.PARTS)[:, None]
+            place = sums + (b * parts + part) * o.channels + c[None, :]
             total += tl.sum(tl.load(place, (part < parts) & in_x[None, :], other=0), axis=0)
         mean = (total / pixels).to(pooled.dtype.element_ty)
-        tl.store(pooled + b * channels + c, mean, c < tl.where(block == 0, channels, 0))
-        place = weight + s[:, None] * weight_n + c[None, :] * weight_c
-        weights = tl.load(place, (s < squeezed)[:, None] & in_x[None, :], other=0)
+        tl.store(pooled + b * o.channels + c, mean, c < tl.where(block == 0, o.channels, 0))
+        place = linear.weight + s[:, None] * linear.n + c[None, :] * linear.c
+        weights = tl.load(place, (s < o.squeezed)[:, None] & in_x[None, :], other=0)
         raw += tl.sum(weights.to(tl.float32) * mean.to(tl.float32)[None, :], axis=1)
     raw = tl.maximum(raw, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    tl.store(hidden + b * squeezed + s, raw.to(hidden.dtype.element_ty), s < squeezed)
+    tl.store(hidden + b * o.squeezed + s, raw.to(hidden.dtype.element_ty), s < o.squeezed)
 
 
 @triton.jit(do_not_specialize=["batch"])
-def channel_filters_kernel(
-    hidden, weight, bias, scale, channel, unit, std,
-    batch, filters, squeezed, blocks, weight_n, weight_c,
-    TAPS: tl.constexpr, BATCH: tl.constexpr, FILTERS: tl.constexpr, TAP_LANES: tl.constexpr, SQUEEZED: tl.constexpr,
-    PRECISION: tl.constexpr,
-):  # fmt: skip
-    """The channel filters of FILTERS channels in BATCH samples.
+def channel_filters_kernel(hidden, linear, scale, channel, unit, std, batch, o):
+    """Predict the channel filters of FILTERS channels in BATCH samples.
 
-    `channel` and `unit`, normalised with and without `scale`, are contiguous (B, filters, K); `std` is (B, filters).
+    Args:
+        hidden: contiguous (B, S).
+        linear: `Linear`, (filters * K, S).
+        scale: contiguous (filters * K,).
+        channel, unit: contiguous (B, filters, K), normalised with and without `scale`.
+        std: contiguous (B, filters), of the raw filters.
+        batch: B.
+        o: `ChannelOptions`.
     """
-    block, group = tl.program_id(0) % blocks, tl.program_id(0) // blocks
-    b = (group * BATCH + tl.arange(0, BATCH)).to(tl.int64)
-    m = tl.arange(0, FILTERS * TAP_LANES)
-    f, tap = block * FILTERS + m // TAP_LANES, m % TAP_LANES
-    row = f * TAPS + tap
-    is_row = (f < filters) & (tap < TAPS)
-    raw = tl.zeros([BATCH, FILTERS * TAP_LANES], tl.float32)
-    for start in range(0, squeezed, SQUEEZED):
-        s = start + tl.arange(0, SQUEEZED)
-        place = hidden + b[:, None] * squeezed + s[None, :]
-        inputs = tl.load(place, (b < batch)[:, None] & (s < squeezed)[None, :], other=0)
-        place = weight + row[None, :] * weight_n + s[:, None] * weight_c
-        weights = tl.load(place, is_row[None, :] & (s < squeezed)[:, None], other=0).to(inputs.dtype)
-        raw = tl.dot(inputs, weights, raw, input_precision=PRECISION)
-    raw += tl.load(bias + row, is_row, other=0).to(tl.float32)[None, :]
-    units, deviation = normalised(raw, FILTERS, TAPS, TAP_LANES)
-    f = (block * FILTERS + tl.arange(0, FILTERS))[None, :, None]
-    taps = tl.arange(0, TAP_LANES)[None, None, :]
-    of_tap, of_filter = f * TAPS + taps, b[:, None, None] * filters + f
-    is_tap = (f < filters) & (taps < TAPS)
+    block, group = tl.program_id(0) % o.blocks, tl.program_id(0) // o.blocks
+    b = (group * o.BATCH + tl.arange(0, o.BATCH)).to(tl.int64)
+    m = tl.arange(0, o.FILTERS * o.TAP_LANES)
+    f, tap = block * o.FILTERS + m // o.TAP_LANES, m % o.TAP_LANES
+    row = f * o.TAPS + tap
+    is_row = (f < o.filters) & (tap < o.TAPS)
+    raw = tl.zeros([o.BATCH, o.FILTERS * o.TAP_LANES], tl.float32)
+    for start in range(0, o.squeezed, o.SQUEEZED):
+        s = start + tl.arange(0, o.SQUEEZED)
+        place = hidden + b[:, None] * o.squeezed + s[None, :]
+        inputs = tl.load(place, (b < batch)[:, None] & (s < o.squeezed)[None, :], other=0)
+        place = linear.weight + row[None, :] * linear.n + s[:, None] * linear.c
+        weights = tl.load(place, is_row[None, :] & (s < o.squeezed)[:, None], other=0).to(inputs.dtype)
+        raw = tl.dot(inputs, weights, raw, input_precision=o.PRECISION)
+    raw += tl.load(linear.bias + row, is_row, other=0).to(tl.float32)[None, :]
+    units, deviation = normalised(raw, o.FILTERS, o.TAPS, o.TAP_LANES)
+    f = (block * o.FILTERS + tl.arange(0, o.FILTERS))[None, :, None]
+    taps = tl.arange(0, o.TAP_LANES)[None, None, :]
+    of_tap, of_filter = f * o.TAPS + taps, b[:, None, None] * o.filters + f
+    is_tap = (f < o.filters) & (taps < o.TAPS)
     scales = tl.load(scale + of_tap, is_tap, other=0).to(tl.float32)
     here = (b < batch)[:, None, None] & is_tap
-    tl.store(channel + of_filter * TAPS + taps, (units * scales).to(channel.dtype.element_ty), here)
-    tl.store(unit + of_filter * TAPS + taps, units, here)
-    tl.store(std + of_filter, deviation, (b < batch)[:, None, None] & (f < filters))
+    tl.store(channel + of_filter * o.TAPS + taps, (units * scales).to(channel.dtype.element_ty), here)
+    tl.store(unit + of_filter * o.TAPS + taps, units, here)
+    tl.store(std + of_filter, deviation, (b < batch)[:, None, None] & (f < o.filters))
 
 
 @triton.jit(do_not_specialize=["count", "height"])
-def norm_backward_kernel(
-    grad, unit, std, scale, grad_raw, grad_scale,
-    count, filters, height, width,
-    grad_b, grad_n, grad_t, grad_h, grad_w,
-    unit_b, unit_n, unit_t, unit_h, unit_w,
-    raw_b, raw_n, raw_t, raw_h, raw_w,
-    SCALE: tl.constexpr, UNIT_SCALE: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """From the gradient of BLOCK normalised filters to that of the raw ones, and of the scales.
+def norm_backward_kernel(grad, unit, scale, grad_raw, grad_scale, count, height, o):
+    """Compute the gradient of the raw filters, and of the scales, from that of BLOCK normalised filters.
 
     With y_t = scale_t * u_t, u_t = (raw_t - mean) / (std + eps) and h_t = scale_t * grad_t,
 
         grad_raw = e - mean(e),   e_t = h_t / (std + eps) - u_t * sum(h * u) / ((K - 1) * std)
 
     Args:
-        grad, unit, grad_raw: (B, N, K, P, Q) by their strides; of `count` filters, K taps each.
-        unit: u times UNIT_SCALE.
-        std: contiguous (B, N, P, Q).
+        grad, grad_raw: `SpatialFilter`, (B, N, K, P, Q).
+        unit: `NormalisedFilter`, (B, N, K, P, Q): u times UNIT_SCALE.
         scale: contiguous (N, K), or None for SCALE.
         grad_scale: contiguous (B, N, K) in float32, with `scale`; P = Q = 1 then.
+        count: of filters, B * N * P * Q.
+        height: P.
+        o: `NormOptions`.
     """
-    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    place = tl.program_id(0).to(tl.int64) * o.BLOCK + tl.arange(0, o.BLOCK)
     inside = place < count
-    q, p = place % width, place // width % height
-    n, b = place // width // height % filters, place // width // height // filters
-    grad += b * grad_b + n * grad_n + p * grad_h + q * grad_w
-    unit += b * unit_b + n * unit_n + p * unit_h + q * unit_w
-    grad_raw += b * raw_b + n * raw_n + p * raw_h + q * raw_w
-    deviation = tl.load(std + place, inside, other=1)
+    q, p = place % o.width, place // o.width % height
+    n, b = place // o.width // height % o.filters, place // o.width // height // o.filters
+    grad_at = grad.address + b * grad.b + n * grad.g + p * grad.h + q * grad.w
+    unit_at = unit.address + b * unit.b + n * unit.g + p * unit.h + q * unit.w
+    raw_at = grad_raw.address + b * grad_raw.b + n * grad_raw.g + p * grad_raw.h + q * grad_raw.w
+    deviation = tl.load(unit.std + place, inside, other=1)
     inverse = tl.div_rn(1.0, deviation + EPS)
     units, terms = (), ()
-    along = tl.zeros([BLOCK], tl.float32)
-    for t in tl.static_range(TAPS):
-        u = tl.load(unit + t * unit_t, inside, other=0).to(tl.float32) / UNIT_SCALE
-        h = tl.load(grad + t * grad_t, inside, other=0).to(tl.float32)
+    along = tl.zeros([o.BLOCK], tl.float32)
+    for t in tl.static_range(o.TAPS):
+        u = tl.load(unit_at + t * unit.t, inside, other=0).to(tl.float32) / o.UNIT_SCALE
+        h = tl.load(grad_at + t * grad.t, inside, other=0).to(tl.float32)
         if scale is not None:
-            tl.store(grad_scale + place * TAPS + t, h * u, inside)
-            h *= tl.load(scale + n * TAPS + t, inside, other=0).to(tl.float32)
+            tl.store(grad_scale + place * o.TAPS + t, h * u, inside)
+            h *= tl.load(scale + n * o.TAPS + t, inside, other=0).to(tl.float32)
         else:
-            h *= SCALE
+            h *= o.SCALE
         along += h * u
         units, terms = units + (u,), terms + (h,)
-    along = tl.div_rn(along, (TAPS - 1) * deviation)
-    mean = tl.zeros([BLOCK], tl.float32)
-    for t in tl.static_range(TAPS):
+    along = tl.div_rn(along, (o.TAPS - 1) * deviation)
+    mean = tl.zeros([o.BLOCK], tl.float32)
+    for t in tl.static_range(o.TAPS):
         mean += terms[t] * inverse - units[t] * along
-    mean /= TAPS
-    for t in tl.static_range(TAPS):
+    mean /= o.TAPS
+    for t in tl.static_range(o.TAPS):
         result = terms[t] * inverse - units[t] * along - mean
-        tl.store(grad_raw + t * raw_t, result.to(grad_raw.dtype.element_ty), inside)
+        tl.store(raw_at + t * grad_raw.t, result.to(grad_raw.address.dtype.element_ty), inside)
