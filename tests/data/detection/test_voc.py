@@ -76,6 +76,15 @@ def test_damaged_annotations(root: Path, objects: Sequence[tuple[str, tuple[int,
         voc_splits(root)
 
 
+def test_sizes_and_lists_that_tools_write(root: Path) -> None:
+    (root / "ImageSets" / "Main" / "train.txt").write_text("a\nb  1\n", encoding="utf-8-sig")
+    write(root / "Annotations" / "a.xml", "a.jpg", [("dog", (1, 1, 5, 5), 0)], "20.0 10.0")
+    assert len(voc_splits(root)[0]) == 2
+    write(root / "Annotations" / "a.xml", "a.jpg", [("dog", (1, 1, 5, 5), 0)], "wide 10")
+    with pytest.raises(ValueError, match=r"a\.xml: size/width: expected a finite number, got 'wide'"):
+        voc_splits(root)
+
+
 def test_what_is_missing(root: Path) -> None:
     (root / "Annotations" / "b.xml").write_text("<annotation>")
     with pytest.raises(ValueError, match=r"b\.xml: not an XML file, or a damaged one"):

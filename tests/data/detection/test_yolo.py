@@ -87,6 +87,14 @@ def test_damaged_labels(tmp_path: Path, line: str, sentence: str) -> None:
         yolo_splits(root)
 
 
+def test_names_that_are_no_list(tmp_path: Path) -> None:
+    root = make(tmp_path, "{kind}/{part}")
+    for names in ("{0: cat, last: dog}", "{1: cat, 2: dog}", "cat", "[]"):
+        (root / "data.yaml").write_text(f"names: {names}\n")
+        with pytest.raises(ValueError, match="names: expected a list of the classes, or a mapping from 0"):
+            yolo_splits(root)
+
+
 def test_what_is_missing(tmp_path: Path) -> None:
     root = make(tmp_path, "{kind}/{part}", ("train",))
     with pytest.raises(FileNotFoundError, match=r"expected the names of the classes in data\.yaml or classes\.txt"):

@@ -67,7 +67,7 @@ def _files(root: Path) -> Iterator[tuple[str, list[tuple[Path, list[Path]]]]]:
     for part in PARTS:
         folder = part_folder(root, part)
         if homes and (chosen := homes[0] / "ImageSets" / "Main" / f"{part}.txt").is_file():
-            names = [line.split()[0] for line in chosen.read_text(encoding="utf-8").splitlines() if line.strip()]
+            names = [line.split()[0] for line in chosen.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
             yield part, [(homes[0] / "Annotations" / f"{name}.xml", [homes[0] / "JPEGImages"]) for name in names]
         elif folder is not None and (files := sorted(folder.rglob("*.xml"))):
             yield part, [(path, [path.parent, folder / "images", folder / "JPEGImages"]) for path in files]
@@ -89,7 +89,8 @@ def _read(path: Path, folders: list[Path]) -> _Annotation:
             _number(entry, f"bndbox/{key}", f"{path}: object {position}") for key in ("xmin", "ymin", "xmax", "ymax")
         ]
         objects.append((name, corners, (entry.findtext("difficult") or "0").strip() == "1"))
-    width, height = (int(float(tree.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+    sides = [f"size/{side}" for side in ("width", "height") if (tree.findtext(f"size/{side}") or "").strip()]
+    width, height = (int(_number(tree, side, str(path))) for side in sides) if len(sides) == 2 else (0, 0)
     return _Annotation(
         path, _image(path, tree.findtext("filename"), folders), (width, height) if width and height else None, objects
     )

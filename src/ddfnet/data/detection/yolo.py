@@ -69,7 +69,7 @@ def _content(root: Path) -> dict[str, Any]:
 
 def _classes(root: Path, content: dict[str, Any]) -> list[str]:
     names = content.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]
     if isinstance(names, list) and names:
         return [str(name) for name in names]
