@@ -111,18 +111,8 @@ class DDF(FilterLayer):
             affine=affine,
             backend=backend,
         )
-        check_choice(Init, init=init)
         _check_padding(padding, padding_mode)
-        if init == "static" and (affine, branches, combine) != ("paper", "both", "mul"):
-            raise ValueError(
-                "init: expected 'random' unless affine='paper', branches='both' and combine='mul', got 'static' with "
-                f"affine={affine!r}, branches={branches!r}, combine={combine!r}"
-            )
-        if init == "depthwise" and (norm, combine) != ("none", "mul"):
-            raise ValueError(
-                "init: expected 'random' unless norm='none' and combine='mul', got 'depthwise' with "
-                f"norm={norm!r}, combine={combine!r}"
-            )
+        _check_init(init, norm=norm, affine=affine, branches=branches, combine=combine)
         self.channels = channels
         self.stride = stride
         self.init = init
@@ -154,11 +144,11 @@ class DDF(FilterLayer):
 
     @torch.no_grad()
     def _start(self) -> None:
-        """Let the layer begin near a depthwise convolution (init="static").
+        """Let the layer begin near a depthwise convolution (init="static"), or as one (init="depthwise").
 
-        Spatial filters get beta = 1 and alpha = 0.2 (Eq. 3), so a product is the channel's filter varied by a fifth. The
-        bias of the convolution that predicts channel filters is drawn as a normal variable times 3, several times what the
-        content adds.
+        With "static", spatial filters get beta = 1 and alpha = 0.2 (Eq. 3), so a product is the channel's filter varied by
+        a fifth. The bias of the convolution that predicts channel filters is drawn as a normal variable times 3, several
+        times what the content adds.
         """
         if self.init == "static":
             spatial: Any = self.spatial_branch
@@ -236,6 +226,18 @@ class DDF(FilterLayer):
             backend=self.backend,
         )
         return y if self.bias is None else y + self.bias.to(y.dtype).view(-1, 1, 1)
+
+
+def _check_init(init: str, **options: str) -> None:
+    """Raise ValueError unless the other options are those that `init` is for."""
+    check_choice(Init, init=init)
+    needed = {
+        "static": {"affine": "paper", "branches": "both", "combine": "mul"},
+        "depthwise": {"norm": "none", "combine": "mul"},
+    }.get(init, {})
+    if any(options[name] != value for name, value in needed.items()):
+        wanted, found = (", ".join(f"{name}={values[name]!r}" for name in needed) for values in (needed, options))
+        raise ValueError(f"init: expected 'random' unless {wanted}, got {init!r} with {found}")
 
 
 def _check_padding(padding: Padding, padding_mode: PaddingMode) -> None:
