@@ -48,6 +48,21 @@ def test_options_take_the_rest() -> None:
     assert model(torch.randn(1, 3, 9, 9)).shape == (1, 16, 5, 5)
 
 
+def test_a_depthwise_convolution_is_where_a_ddf_layer_starts() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        nn.Conv2d(8, 8, 5, stride=2, padding=4, dilation=2, groups=8, bias=False),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8, padding_mode="reflect"),
+        nn.Conv2d(8, 8, 3, padding=1, groups=4),
+    ).double()
+    x = torch.randn(2, 8, 17, 20, dtype=torch.float64)
+    expected = model[:3](x)
+    layer = functools.partial(DDF, norm="none", init="depthwise", backend="torch")
+    done = replace_conv2d(model, layer=layer, grouped=True, skip_first=False)
+    assert [r.name for r in done] == ["0", "1", "2", "3"]
+    torch.testing.assert_close(model[:3](x), expected)
+
+
 def test_match_by_pattern_and_by_function() -> None:
     assert [r.name for r in replace_conv2d(small(), match="2")] == ["2"]
     assert [r.name for r in replace_conv2d(small(), match=lambda name, conv: conv.stride == (2, 2))] == ["1"]

@@ -84,7 +84,9 @@ def replace_conv2d(
     """Replaces the k x k convolutions (k > 1) of any network by DDF layers, in place.
 
     By default those with as many channels out as in and one group, but not the network's first convolution. Stride,
-    dilation, bias, device, dtype and training mode are kept; the new layers start with random weights.
+    dilation, bias, device, dtype and training mode are kept. New layers start with random weights, with one exception:
+    `functools.partial(DDF, norm="none", init="depthwise")` keeps the weight and the bias of a depthwise convolution, so the
+    network computes the same as before and fine-tuning begins where training ended.
 
     Args:
         model: any network; it is changed unless `dry_run`.
@@ -365,6 +367,11 @@ def _make(conv: nn.Conv2d, layer: Callable[..., nn.Module]) -> nn.Module:
     )
     if changes:
         new = nn.Sequential(new, nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=bias, **common))
+    elif isinstance(new, DDF) and new.weight is not None and conv.groups == conv.in_channels:
+        with torch.no_grad():
+            new.weight.copy_(conv.weight[:, 0])
+            if new.bias is not None and conv.bias is not None:
+                new.bias.copy_(conv.bias)
     return new.train(conv.training)
 
 
