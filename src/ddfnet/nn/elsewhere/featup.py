@@ -168,8 +168,9 @@ class JBUStack(Upsampler):
             nn.init.ones_(up.sigma_spatial)
 
     def upsample(self, x: Tensor, guide: Tensor | None) -> Tensor:
+        picture: Any = guide  # which `forward` has checked
         for up in (self.up1, self.up2, self.up3, self.up4):
-            x = up(x, F.adaptive_avg_pool2d(guide, (2 * x.shape[2], 2 * x.shape[3])))
+            x = up(x, F.adaptive_avg_pool2d(picture, (2 * x.shape[2], 2 * x.shape[3])))
         return x + 0.1 * self.fixup_proj(x)
 
 
