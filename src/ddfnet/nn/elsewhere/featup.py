@@ -31,7 +31,7 @@ def adaptive_conv(input: Tensor, filters: Tensor, *, backend: Backend = "auto") 
     Example:
         >>> import torch
         >>> from ddfnet.nn import adaptive_conv
-        >>> adaptive_conv(torch.randn(1, 384, 22, 22), torch.rand(1, 16, 16, 7, 7)).shape
+        >>> adaptive_conv(torch.randn(1, 384, 18, 18), torch.rand(1, 16, 16, 3, 3)).shape
         torch.Size([1, 384, 16, 16])
     """
     if filters.dim() != 5 or filters.shape[3] != filters.shape[4]:
@@ -132,7 +132,7 @@ class JBUStack(Upsampler):
 
     Example:
         >>> import torch, ddfnet.nn
-        >>> up = ddfnet.nn.JBUStack(16).eval()
+        >>> up = ddfnet.nn.JBUStack(16, radius=1).eval()  # FeatUp's radius is 3
         >>> up(torch.randn(1, 16, 4, 4), torch.rand(1, 3, 64, 64)).shape
         torch.Size([1, 16, 64, 64])
     """
