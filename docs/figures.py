@@ -84,6 +84,21 @@ def table_2() -> str:
     )
 
 
+def elsewhere() -> str:
+    rows = read("cpu_elsewhere.csv")
+    found = {(row["case"], row["direction"], row["subject"]): row for row in rows}
+    lines = []
+    for case in dict.fromkeys(row["case"] for row in rows):
+        line = [case]
+        for way in DIRECTIONS:
+            forms = [found[case, way, subject] for subject in ("ddf", "unfold and einsum", "unfold and multiply")]
+            line += [" / ".join(f"{float(row['median_ms']):,.1f}" for row in forms)]
+            line += [" / ".join(f"{float(row['extra_bytes']) / 1e6:,.1f}" for row in forms)]
+        lines.append(line)
+    headings = (f"{way}: {what}" for way in DIRECTIONS for what in ("ms", "MB"))
+    return table(("`ddf` / einsum / product and sum", *headings), lines)
+
+
 def up() -> str:
     rows = read("cpu_up.csv")
     subjects = ("ddf", "nearest", "bilinear", "pixel_shuffle")
@@ -357,6 +372,7 @@ FIGURES: dict[str, Callable[[], str]] = {
         op_avx2,
         table_2,
         up,
+        elsewhere,
         resnet50,
         training,
         joint,

@@ -311,10 +311,9 @@ def _refusal_of_transposed(conv: _ConvTransposeNd, uses: int) -> str | None:
         return reason
     if len(set(conv.stride)) > 1 or conv.stride[0] == 1:
         return f"stride {conv.stride} is 1 or differs by direction"
-    for k, s, p, d, more in zip(
-        conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.output_padding, strict=True
-    ):
-        grown = d * (k - 1) + 1 + more - 2 * int(p)
+    directions: Any = zip(conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.output_padding, strict=True)
+    for k, s, p, d, more in directions:
+        grown = d * (k - 1) + 1 + more - 2 * p
         if grown != s:
             return f"its map is not {s} times as large: {grown - s:+d} rows or columns"
     return f"{conv.groups} groups" if conv.groups != 1 else None

@@ -31,7 +31,7 @@ def adaptive_conv(input: Tensor, filters: Tensor, *, backend: Backend = "auto") 
     Example:
         >>> import torch
         >>> from ddfnet.nn import adaptive_conv
-        >>> adaptive_conv(torch.randn(1, 384, 22, 22), torch.rand(1, 16, 16, 7, 7)).shape
+        >>> adaptive_conv(torch.randn(1, 384, 18, 18), torch.rand(1, 16, 16, 3, 3)).shape
         torch.Size([1, 384, 16, 16])
     """
     if filters.dim() != 5 or filters.shape[3] != filters.shape[4]:
@@ -132,7 +132,7 @@ class JBUStack(Upsampler):
 
     Example:
         >>> import torch, ddfnet.nn
-        >>> up = ddfnet.nn.JBUStack(16).eval()
+        >>> up = ddfnet.nn.JBUStack(16, radius=1).eval()  # FeatUp's radius is 3
         >>> up(torch.randn(1, 16, 4, 4), torch.rand(1, 3, 64, 64)).shape
         torch.Size([1, 16, 64, 64])
     """
@@ -168,8 +168,9 @@ class JBUStack(Upsampler):
             nn.init.ones_(up.sigma_spatial)
 
     def upsample(self, x: Tensor, guide: Tensor | None) -> Tensor:
+        picture: Any = guide  # which `forward` has checked
         for up in (self.up1, self.up2, self.up3, self.up4):
-            x = up(x, F.adaptive_avg_pool2d(guide, (2 * x.shape[2], 2 * x.shape[3])))
+            x = up(x, F.adaptive_avg_pool2d(picture, (2 * x.shape[2], 2 * x.shape[3])))
         return x + 0.1 * self.fixup_proj(x)
 
 

@@ -25,7 +25,7 @@ def filter_frames(frames: Tensor, kernels: Tensor, *, backend: Backend = "auto")
     Example:
         >>> import torch
         >>> from ddfnet.nn import filter_frames
-        >>> frames, kernels = torch.rand(2, 8, 3, 32, 32), torch.randn(2, 8, 25, 32, 32).softmax(2)
+        >>> frames, kernels = torch.rand(2, 8, 3, 32, 32), torch.randn(2, 8, 9, 32, 32).softmax(2)
         >>> filter_frames(frames, kernels).mean(1).shape
         torch.Size([2, 3, 32, 32])
     """

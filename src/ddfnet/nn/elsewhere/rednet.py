@@ -27,7 +27,7 @@ class RedNetBottleneck(Layer):
 
     Example:
         >>> import torch, ddfnet.nn
-        >>> ddfnet.nn.RedNetBottleneck(64, 256)(torch.randn(2, 64, 14, 14)).shape
+        >>> ddfnet.nn.RedNetBottleneck(64, 256, kernel_size=3)(torch.randn(2, 64, 14, 14)).shape
         torch.Size([2, 256, 14, 14])
     """
 

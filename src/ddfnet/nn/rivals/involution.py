@@ -66,7 +66,7 @@ class Involution(DropIn):
             nn.ReLU(inplace=True),
         )
         self.span = nn.Conv2d(reduced, self.heads * kernel_size**2, 1, **factory)
-        self.register_load_state_dict_pre_hook(_rename_released)
+        self.register_load_state_dict_pre_hook(_rename_released)  # type: ignore[no-untyped-call]
 
     def filters(self, x: Tensor) -> Tensor:
         """Return the filters predicted for `x`: (B, G, K, P, Q)."""

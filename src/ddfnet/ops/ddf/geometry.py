@@ -45,7 +45,7 @@ class BackwardOptions(NamedTuple):
 
     @property
     def forward(self) -> Options:
-        return Options(*self[: len(Options._fields)])
+        return Options._make(self[: len(Options._fields)])
 
     @property
     def needs(self) -> tuple[bool, bool, bool]:

@@ -58,6 +58,6 @@ def ddf_up(
         x, channel_filter, spatial_filter = autocast_inputs(x, channel_filter, spatial_filter)
         g = check(x, channel_filter, spatial_filter, kernel_size, 1, dilation, scale_factor, combine)
         return ddf_up_reference(x, channel_filter, spatial_filter, g)
-    options = kernel_size, 1, dilation, scale_factor, combine, backend, "same"
-    y: Tensor = ddf_op(x, channel_filter, spatial_filter, *options)
+    numbers = kernel_size, 1, dilation, scale_factor
+    y: Tensor = ddf_op(x, channel_filter, spatial_filter, *numbers, combine, backend, "same")
     return y
