@@ -57,9 +57,9 @@ def make_kernel(step: int) -> Callable[..., None]:
     return kernel
 
 
-def compiled(step: int = 3) -> Any:
+def compiled(step: int = 3, version: int = 0) -> Any:
     """A kernel that writes a number plus `step` into the third place of three, checked."""
-    kernel = compile_kernel(make_kernel, (step,), Call, (Path(__file__),))
+    kernel = compile_kernel(make_kernel, (step,), Call, version)
     out = array("q", [0, 0, 0])
     call = array("q", [out.buffer_info()[0], 39])
     ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel.address)(call.buffer_info()[0])
@@ -112,10 +112,8 @@ def test_another_kernels_file_is_not_taken(folder: Path) -> None:
     assert [compiled(4).cache_hits for _ in range(2)] == [0, 1]
 
 
-def test_the_file_of_other_sources_is_overwritten(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled()
-    monkeypatch.setattr(compiling, "source_version", lambda *_: 1)
-    assert [compiled().cache_hits for _ in range(2)] == [0, 1]
+def test_the_file_of_other_sources_is_overwritten(folder: Path) -> None:
+    assert [compiled(version=version).cache_hits for version in (1, 2, 2)] == [0, 0, 1]
     assert len(list(folder.rglob("*.nbc"))) == 1
 
 

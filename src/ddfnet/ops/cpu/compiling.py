@@ -8,7 +8,6 @@ import threading
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from numba.core import caching as _caching
 from numba.core import ccallback as _ccallback
 from numba.core import types as _types
 from numba.np.numpy_support import from_dtype
-
-from ddfnet.ops.cpu.sources import source_version
 
 numba: Any = _numba  # not typed
 types: Any = _types
@@ -55,7 +52,7 @@ def compile_kernel(
     make: Callable[..., Callable[..., None]],
     options: tuple[int, ...],
     call: type[tuple[Any, ...]],
-    sources: tuple[Traversable, ...],
+    version: int,
 ) -> Any:
     """Compile the kernel `make(*options)`, or load it from numba's cache on disk.
 
@@ -64,11 +61,11 @@ def compile_kernel(
 
     Args:
         call: the named tuple of int64 numbers whose address the kernel gets.
-        sources: files and folders of the code that the kernel is made of.
+        version: of the code that the kernel is made of, see `source_version`.
     """
     record = from_dtype(np.dtype([(name, np.int64) for name in call._fields]))  # type: ignore[attr-defined, arg-type]
     kernel = _Function(make(*options), ((types.CPointer(record),), types.void), {}, _OPTIONS)
-    kernel.keep_as(options, source_version(*sources))
+    kernel.keep_as(options, version)
     kernel.compile()
     return kernel
 

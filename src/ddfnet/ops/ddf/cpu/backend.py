@@ -24,10 +24,10 @@ from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
 from ddfnet.ops.cpu.plan import Plan, scratch_offsets
+from ddfnet.ops.cpu.sources import source_version
 from ddfnet.ops.ddf.geometry import Geometry
 from ddfnet.ops.ddf.valid import gradients_by_same
 
-_SOURCES = (files("ddfnet.ops.ddf.cpu"), files("ddfnet.ops.cpu"))
 _UNROLLED = 7  # the largest kernel whose taps are written out: compiling more takes long
 _NCHW_TILE = 2  # channels, which share each load of a spatial filter
 _TILES = (7, 4)  # channels_last: pixels done together; the first (NCHW: the last) of those that lack the fewest
@@ -270,6 +270,12 @@ def _plan_nchw(g: Geometry, size: int, backward: bool) -> tuple[dict[str, int], 
 
 
 @cache
+def _version() -> int:
+    """Of the kernels' sources as they are when the first is compiled; a package can be upgraded under a process."""
+    return source_version(files("ddfnet.ops.ddf.cpu"), files("ddfnet.ops.cpu"))
+
+
+@cache
 def _kernel(layout: str, name: str, **options: int) -> Any:
     """Return the compiled kernel, called with the address of a `Call`; `options` are the fields of an `Options`."""
     from ddfnet.ops.cpu.compiling import compile_kernel
@@ -278,5 +284,5 @@ def _kernel(layout: str, name: str, **options: int) -> Any:
 
     make = getattr(channels_last if layout == "channels_last" else nchw, f"make_{name}")
     values = tuple(Options(**options)) if name != "reduce" else tuple(options.values())
-    compiled = compile_kernel(make, values, Call, _SOURCES)
+    compiled = compile_kernel(make, values, Call, _version())
     return threads.Kernel(compiled, compiled.address)

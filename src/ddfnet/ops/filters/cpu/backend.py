@@ -20,6 +20,7 @@ from ddfnet.ops.cpu import threads
 from ddfnet.ops.cpu.available import DTYPE_CODES, missing
 from ddfnet.ops.cpu.huge_pages import advise
 from ddfnet.ops.cpu.plan import Plan, scratch_offsets
+from ddfnet.ops.cpu.sources import source_version
 from ddfnet.ops.ddf.geometry import memory_format_of
 from ddfnet.ops.filters.outputs import Options, Outputs, outputs
 
@@ -164,11 +165,18 @@ def _sizes(shape: tuple[int, int, int, int], planar: bool, o: Options) -> dict[s
 
 
 @cache
+def _version() -> int:
+    """As in `ops/ddf/cpu/backend.py`."""
+    return source_version(
+        files("ddfnet.ops.filters.cpu"), files("ddfnet.ops") / "filter_norm.py", files("ddfnet.ops.cpu")
+    )
+
+
+@cache
 def _kernel(name: str, *options: int) -> Any:
     """Return the compiled kernel, called with the address of a `FilterCall`; `options` are the fields of an `Options`."""
     from ddfnet.ops.cpu.compiling import compile_kernel
     from ddfnet.ops.filters.cpu import kernels
 
-    sources = (files("ddfnet.ops.filters.cpu"), files("ddfnet.ops") / "filter_norm.py", files("ddfnet.ops.cpu"))
-    compiled = compile_kernel(getattr(kernels, f"make_{name}"), options, kernels.FilterCall, sources)
+    compiled = compile_kernel(getattr(kernels, f"make_{name}"), options, kernels.FilterCall, _version())
     return threads.Kernel(compiled, compiled.address)
