@@ -21,6 +21,15 @@ def test_equals_products_of_patches(padding: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", PLAIN)
+def test_pixels_of_a_finer_map(backend: str) -> None:
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    y = torch.randn(2, 3, 8, 10, dtype=torch.float64)
+    patches = F.unfold(x, 3, padding=1).view(2, 27, 4, 5).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = torch.einsum("bctpq,bcpq->btpq", patches.view(2, 3, 9, 8, 10), y)
+    torch.testing.assert_close(correlate(x, y, 3, scale_factor=2, backend=backend), expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", PLAIN)
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_derivatives(padding: str, backend: str) -> None:
     lost = 2 if padding == "valid" else 0

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 import ddfnet
 from ddfnet.models.depth.stored import read_network, write_network
+from ddfnet.ops.correlate import correlate
 from ddfnet.package_data import package_folder
 
 WEIGHTS = package_folder("models/weights") / "convex_up_net.safetensors"
@@ -292,7 +293,7 @@ class ConvexUpNet(nn.Module):
         else:
             keys = F.avg_pool2d(embedded, cells)
         squared = torch.cat(_neighbours(keys.square().sum(1, keepdim=True)), 1)
-        logits = 2 * _correlated(embedded, keys, cells)
+        logits = 2 * correlate(keys, embedded, 3, scale_factor=cells)
         return logits - squared.repeat_interleave(cells, 2).repeat_interleave(cells, 3)
 
 
@@ -498,18 +499,6 @@ def _adjusted(output: Tensor, values: Tensor, known: Tensor, factor: int) -> Ten
 def _around(values: Tensor, factor: int) -> Tensor:
     """Return the least of the 3x3 values around each (B, 1, h, w), at the pixels (B, 1, f*h, f*w)."""
     return F.interpolate(-F.max_pool2d(-values, 3, 1, 1), scale_factor=float(factor), mode="nearest")
-
-
-def _correlated(pixels: Tensor, keys: Tensor, scale: int) -> Tensor:
-    """Multiply each pixel (B, C, s*h, s*w) with the 3x3 keys (B, C, h, w) around it and sum over C; (B, 9, s*h, s*w).
-
-    `ddf_up` of the keys is linear in its spatial filter; the gradient of that filter, where the output's is `pixels`, are
-    these products. So DDF's backward operation computes them, ten times faster than nine products of maps.
-    """
-    filters = pixels.new_empty(len(pixels), 9, *pixels.shape[2:])  # only their shape counts
-    options = (3, 1, 1, scale, "mul", "auto")
-    products: Tensor = torch.ops.ddfnet.ddf_backward(pixels, keys, None, filters, *options, False, False, True)[2]
-    return products
 
 
 def _convolutions(channels: int, out_channels: int, count: int, *, stride: int = 1) -> nn.Sequential:
