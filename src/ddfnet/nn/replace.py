@@ -81,7 +81,7 @@ def replace_conv2d(
     input_shape: Sequence[int] | None = None,
     dry_run: bool = False,
 ) -> Replacements:
-    """Replaces the k x k convolutions (k > 1) of any network by DDF layers, in place.
+    """Replace the k x k convolutions (k > 1) of any network by DDF layers, in place.
 
     By default those with as many channels out as in and one group, but not the network's first convolution. Stride,
     dilation, bias, device, dtype and training mode are kept. New layers start with random weights, with one exception:

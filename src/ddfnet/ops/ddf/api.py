@@ -108,7 +108,7 @@ def ddf(
     padding: Padding = "same",
     backend: Backend = "auto",
 ) -> Tensor:
-    """Filters each pixel of each channel of `x` with its own k x k filter, the decoupled dynamic filter of Eq. 2.
+    """Filter each pixel of each channel of `x` with a k x k filter: the decoupled dynamic filter of Eq. 2.
 
     The filter of channel c at output pixel (p, q) is `channel_filter[b, c] * spatial_filter[b, g, :, p, q]` (or their sum);
     it is never stored. One filter left out counts as all ones (`combine="mul"`) or all zeros (`"add"`). By default zero
