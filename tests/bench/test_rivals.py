@@ -28,7 +28,7 @@ def settings(**options: Any) -> Settings:
     return Settings(**{**defaults, **options})
 
 
-@pytest.mark.parametrize("case", [case for case in SMALL if case.batch], ids=str)
+@pytest.mark.parametrize("case", [case for case in SMALL if case.batch and case.padding == "same"], ids=str)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_rivals_give_the_shape_of_the_case(case: OpCase, memory_format: torch.memory_format) -> None:
     tensors = case.inputs(memory_format=memory_format, requires_grad=True)

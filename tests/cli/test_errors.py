@@ -57,7 +57,7 @@ def images(tmp_path: Path) -> Path:
         (["train", "--data.image_size", "64"], 2, "data: Option 'image_size' is not accepted by FashionMnistData"),
         (["train", "--model.network", "nope"], 1, "network: timm and ddfnet know no network named 'nope'"),
         (["train", "--model.num_classes", "7"], 1, "num_classes: expected 10, the classes of the data, got 7"),
-        (["train", "--config", "nope"], 1, "nope: neither a file nor a recipe; the recipes are coco/"),
+        (["train", "--config", "nope"], 1, "nope: neither a file nor a recipe; the recipes are cifar10/"),
         (["train", "--data.root", "nope"], 1, "nope: no such folder"),
         (["train", "--data.dataset", "image-folder"], 1, "root: expected a folder of images"),
         (["train", "--data.dataset", "image-folder", "--data.root", "nope"], 1, "nope: no such folder"),

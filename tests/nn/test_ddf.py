@@ -335,7 +335,7 @@ def test_compiles_to_one_graph() -> None:
         ({"affine": "both"}, "affine: expected 'released' or 'paper', got 'both'"),
         ({"heads": 2, "branches": "channel"}, r"heads: expected 1 with branches='channel' \(heads share .*, got 2"),
         ({"init": "zeros"}, "init: expected 'random', 'static' or 'depthwise', got 'zeros'"),
-        ({"init": "depthwise"}, "init: expected 'random' unless norm='none' .* got 'depthwise' with norm='filter'"),
+        ({"init": "depthwise"}, "init: expected 'random' unless norm='none', .* got 'depthwise' with norm='filter'"),
         ({"init": "static"}, "init: expected 'random' unless affine='paper', .* got 'static' with affine='released'"),
         ({"affine": "paper", "norm": "none"}, "affine: expected 'released' with norm='none' .*, got 'paper'"),
     ],

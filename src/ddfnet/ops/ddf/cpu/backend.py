@@ -100,7 +100,9 @@ def _plan(g: Geometry, dtype: torch.dtype, backward: bool, *strides: Strides) ->
     from ddfnet.ops.ddf.cpu.call import Call
 
     farthest = max(g.height, g.width)  # a tap that reaches so far is outside, and scratch grows with the reach
-    g = g._replace(stride=min(g.stride, farthest), dilation=min(g.dilation, farthest))
+    dilation = min(g.dilation, farthest)
+    padding = g.kernel_size // 2 * dilation if g.keeps_size else g.padding
+    g = g._replace(stride=min(g.stride, farthest), dilation=dilation, padding=padding)
     phases = g.scale_factor**2 if strides[2] is not None and len(strides[2]) == 5 else 1
     size = 8 if dtype == torch.float64 else 4
     planar = g.memory_format != torch.channels_last
