@@ -2,7 +2,7 @@
 
 Each network is a ResNet of three stages of two bottlenecks for 32 x 32 pixels. Inner widths are chosen so that all take
 about as many multiply-adds as the dense one. All train by one recipe: AdamW, one cycle to 3e-3, weight decay 0.05, label
-smoothing 0.1, crops and flips, bfloat16 autocast. No choice depends on the test images, which are scored once, at the end of
+smoothing 0.1, crops and flips, bfloat16 autocast. Nothing is chosen by the test images, which are scored once, at the end of
 a run.
 """
 
