@@ -20,13 +20,23 @@ settings.load_profile("ddfnet")
 
 TESTS = Path(__file__).parent
 # What they hold does not depend on the kernels, which tests/ops, tests/nn and the main job of .ci/run compile.
-UNCOMPILED = ("bench", "cli", "docs", "models", "tasks", "test_compile.py")
+UNCOMPILED = (
+    "bench",
+    "cli",
+    "docs",
+    "models",
+    "nn/rivals",
+    "nn/test_replace.py",
+    "nn/upsamplers",
+    "tasks",
+    "test_compile.py",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def which_kernels(request: pytest.FixtureRequest) -> Iterator[None]:
     """Without those that are compiled, in the folders and files named above."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.is_relative_to(TESTS) and request.path.relative_to(TESTS).parts[0] in UNCOMPILED:
+        if any(request.path.is_relative_to(TESTS / place) for place in UNCOMPILED):
             leave_out_compiled_kernels(patch.setattr)
         yield

@@ -17,12 +17,17 @@ def printed(script: str) -> str:
     "imports",
     [
         "import timm, ddfnet.models",
-        "import ddfnet.models, timm",
         "import ddfnet.models; from timm.models import resnet; import timm",
-        "import ddfnet.models.classification.rivals, timm",
-        "import ddfnet.models.classification.resnet; import timm",
-        "import ddfnet; ddfnet.upsample_depth; import timm",
-        "from ddfnet.models import load_released; import timm",
+        *(
+            pytest.param(imports, marks=pytest.mark.release)
+            for imports in (
+                "import ddfnet.models, timm",
+                "import ddfnet.models.classification.rivals, timm",
+                "import ddfnet.models.classification.resnet; import timm",
+                "import ddfnet; ddfnet.upsample_depth; import timm",
+                "from ddfnet.models import load_released; import timm",
+            )
+        ),
     ],
 )
 def test_in_any_order(imports: str) -> None:

@@ -93,7 +93,7 @@ def test_backends_and_memory_formats(backend: Any, memory_format: torch.memory_f
 
 
 def test_loads_the_authors_state_dict() -> None:
-    layer = DDF(20)
+    layer = DDF(20, backend="torch")
     assert {name: tuple(p.shape) for name, p in layer.named_parameters()} == RELEASED
     assert set(layer.state_dict()) == set(RELEASED)
     state = {name: torch.randn(shape, dtype=torch.float64) for name, shape in RELEASED.items()}
@@ -218,16 +218,16 @@ def test_empty_batch() -> None:
 
 
 def test_device_and_dtype() -> None:
-    options = {"heads": 2, "bias": True, "affine": "paper"}
+    options: dict[str, Any] = {"heads": 2, "bias": True, "affine": "paper", "backend": "torch"}
     meta = DDF(8, device="meta", **options)
     assert {t.device.type for t in meta.state_dict().values()} == {"meta"}
     assert meta(torch.empty(2, 8, 5, 6, device="meta")).shape == (2, 8, 5, 6)
     for norm in ("filter", "batch"):
-        double = DDF(8, dtype=torch.float64, norm=norm, bias=True)
+        double = DDF(8, dtype=torch.float64, norm=norm, bias=True, backend="torch")
         assert {t.dtype for t in double.parameters()} == {torch.float64}
         assert double(torch.randn(2, 8, 5, 6, dtype=torch.float64)).dtype == torch.float64
     for dtype in (torch.bfloat16, torch.float16):
-        assert DDF(8, dtype=dtype, bias=True)(torch.randn(2, 8, 5, 6).to(dtype)).dtype == dtype
+        assert DDF(8, dtype=dtype, bias=True, backend="torch")(torch.randn(2, 8, 5, 6).to(dtype)).dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

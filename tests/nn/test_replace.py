@@ -227,8 +227,7 @@ NETWORKS = {
 @pytest.mark.parametrize(
     "name",
     [
-        "resnet18",
-        pytest.param("convnext_tiny", marks=pytest.mark.release),
+        *(pytest.param(name, marks=pytest.mark.release) for name in ("resnet18", "convnext_tiny")),
         *(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS if "50" in name),
     ],
 )

@@ -105,6 +105,7 @@ def test_contract() -> None:
     holds(AttentionAugmentedConv, own)
 
 
+@pytest.mark.release
 def test_one_graph_for_all_sizes() -> None:
     torch.manual_seed(0)
     layer = AttentionAugmentedConv(16, stride=2, shrink=2)

@@ -43,7 +43,6 @@ COMPILED = (
     OpCase(2, 6, 7, 5, filters="channel"),
     OpCase(2, 6, 7, 5, filters="spatial", combine="add", stride=2),
     OpCase(2, 8, 7, 9, padding="valid"),
-    OpCase(1, 5, 3, 6, filters="channel", padding="valid"),
     OpCase(2, 6, 5, 4, scale_factor=2),
     OpCase(2, 4, 3, 5, scale_factor=2, heads=2),
 )

@@ -161,6 +161,7 @@ TRANSFORMS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transforms_inside_compiled_functions(name: str) -> None:
     x, c, s = OpCase(1, 4, 3, 5).inputs(dtype=torch.float64)

@@ -124,7 +124,7 @@ class Allocations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("memory_format", MEMORY_FORMATS, ids=["nchw", "nhwc"])
-@pytest.mark.parametrize("combine", ["mul", "add"])
+@pytest.mark.parametrize("combine", ["mul", pytest.param("add", marks=pytest.mark.release)])
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "reference"])
 def test_never_stores_the_combined_filter(name: str, combine: str, memory_format: torch.memory_format) -> None:
     case = OpCase(8, 48, 6, 40, kernel_size=7, combine=combine)  # scratch is for two threads, whatever the batch
@@ -143,7 +143,7 @@ def test_never_stores_the_combined_filter(name: str, combine: str, memory_format
 
 
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "reference"])
-@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("padding", ["same", pytest.param("valid", marks=pytest.mark.release)])
 def test_filters_as_views_are_not_copied(padding: Any, name: str) -> None:
     """Filters (B, H, W, k, k) or (B, H, W, G, K), as other layers hold them, seen as (B, G, K, H, W)."""
     x = torch.randn(1, 32, 12, 14)
@@ -304,6 +304,7 @@ ORDERS = [
 ]
 
 
+@pytest.mark.release
 @needs_fork
 def test_flops_in_any_order_of_imports() -> None:
     """A FlopCounterMode copies the formulas when it is made; any that is made after `import ddfnet` has ours."""

@@ -85,6 +85,7 @@ def test_a_run_prints_the_scores_of_its_test_images(
     assert f"test rmse  {summary['test_rmse']!r}\n" in printed
 
 
+@pytest.mark.release
 def test_a_killed_run_goes_on_bit_equal(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the middle of its second epoch, and again in that epoch's validation; begun from another run."""
     assert (

@@ -175,6 +175,7 @@ def test_a_detector_is_not_exported(trained: Path, tmp_path: Path, capsys: pytes
     assert "MODEL: expected a run whose network takes batches of images, got test_byobnet-fpn-nearest" in error
 
 
+@pytest.mark.release
 def test_a_killed_run_goes_on_bit_equal(boxes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the middle of its second epoch, and again in that epoch's validation."""
     options = ["--config=coco/faster_rcnn_r50_fpn_ddf_up_1x", f"--data.root={boxes}", *SMALL]

@@ -66,9 +66,9 @@ def test_nchw_blocks(case: OpCase) -> None:
     "case",
     [
         OpCase(2, 20, 9, 7),  # channels and pixels that leave parts of a square
-        OpCase(1, 64, 40, 41),  # blocks of rows and their neighbours
+        pytest.param(OpCase(1, 64, 40, 41), marks=pytest.mark.release),  # blocks of rows and their neighbours
         OpCase(1, 40, 9, 6, heads=2),
-        OpCase(1, 16, 6, 7, dilation=9),  # no tap of another row
+        pytest.param(OpCase(1, 16, 6, 7, dilation=9), marks=pytest.mark.release),  # no tap of another row
         OpCase(1, 16, 4, 5, scale_factor=2),
     ],
     ids=str,
@@ -95,7 +95,9 @@ def test_mixed_memory_formats(x_format: torch.memory_format) -> None:
         assert grad.stride() == torch.empty_like(leaf).stride()
 
 
-@pytest.mark.parametrize("memory_format", [NCHW, CHANNELS_LAST], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize(
+    "memory_format", [pytest.param(NCHW, marks=pytest.mark.release), CHANNELS_LAST], ids=["nchw", "nhwc"]
+)
 def test_only_what_is_asked_for(memory_format: torch.memory_format) -> None:
     """Each subset of the gradients equals what all three come to."""
     case = OpCase(2, 8, 7, 9)
