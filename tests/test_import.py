@@ -67,6 +67,7 @@ def test_unknown_name() -> None:
     assert not hasattr(ddfnet, "__wrapped__")
 
 
+@pytest.mark.release
 def test_the_tasks_leave_the_callers_figures_alone() -> None:
     """Matplotlib's backend stays, and no figure is left for `plt.show()`."""
     tasks = "classification.task", "classification.filter_pictures", "detection.task", "depth.task", "depth.comparison"

@@ -230,6 +230,7 @@ def test_device_and_dtype() -> None:
         assert DDF(8, dtype=dtype, bias=True, backend="torch")(torch.randn(2, 8, 5, 6).to(dtype)).dtype == dtype
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_autocast(dtype: torch.dtype) -> None:
     """Under autocast the layer answers in its low dtype whatever it is given, near the answer in float32."""

@@ -54,6 +54,7 @@ def test_nearest_is_torchvisions_bit_for_bit(theirs: nn.Module) -> None:
             assert all(torch.equal(got[name], expected[name]) for name in expected)
 
 
+@pytest.mark.release
 def test_only_upsamplers_are_new(theirs: nn.Module) -> None:
     ours = fasterrcnn_resnet50_fpn_ddf_up(upsample=PLAIN_DDF, **SMALL)
     missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)

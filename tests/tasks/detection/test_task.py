@@ -123,6 +123,7 @@ def test_a_run_prints_what_pycocotools_computes_from_its_result_file(boxes: Path
     assert (trained / "detections.png").is_file()
 
 
+@pytest.mark.release
 def test_truncated_images_are_left_out_and_named(
     boxes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,7 +43,7 @@ def run(code: str, **environment: str) -> str:
     [
         OpCase(1, 160, 3, 12),  # more channels than are done at once, tiles of four pixels
         OpCase(1, 160, 3, 11, heads=2),  # a tile that lacks a pixel
-        OpCase(1, 160, 3, 13),  # tiles of seven, one of which lacks a pixel
+        pytest.param(OpCase(1, 160, 3, 13), marks=pytest.mark.release),  # tiles of seven, one of which lacks a pixel
         OpCase(1, 64, 3, 9),  # the last tile lacks most
         pytest.param(OpCase(1, 3, 5, 6, kernel_size=9), marks=pytest.mark.release),  # taps that no kernel writes out
     ],
@@ -234,6 +234,7 @@ def test_scratch_is_bounded(memory_format: torch.memory_format) -> None:
     assert scratch[1] - scratch[0] < 2**17  # a channel filter's sums for each block
 
 
+@pytest.mark.release
 def test_runs_without_a_place_for_its_cache(tmp_path: Path) -> None:
     """A cache folder that can't be made costs time only."""
     (tmp_path / "file").write_text("")
