@@ -48,5 +48,7 @@ def test_a_data_set_is_named_and_its_options_are_its_own(capsys: pytest.CaptureF
     assert "data: image-folder has no max_shift: left out of the recipe" in capsys.readouterr().out
     with pytest.raises(ArgumentError, match="Option 'image_size' is not accepted"):
         parser.parse_args(with_recipe([recipe, "--data.image_size=64"], ""))
-    with pytest.raises(ValueError, match=r"data\.dataset: expected one of fashion-mnist, image-folder, got 'coco'"):
+    with pytest.raises(
+        ValueError, match=r"data\.dataset: expected one of fashion-mnist, cifar10, image-folder, got 'coco'"
+    ):
         with_recipe([recipe, "--data.dataset=coco"], "")

@@ -46,6 +46,7 @@ def summary(run: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.release
 def test_depth_in_two_processes_is_as_in_one(runs: dict[str, Path]) -> None:
     """Sums over halves of a batch round otherwise."""
     one, two = ([*csv.DictReader((runs[f"depth-{name}"] / "metrics.csv").open())] for name in ("one", "two"))

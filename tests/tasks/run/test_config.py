@@ -77,7 +77,9 @@ def test_another_data_set_of_the_task() -> None:
     changed, left_out = with_dataset(config, "image-folder")
     assert changed["data"] == {"class_path": DATASETS["classification"]["image-folder"], "init_args": {}}
     assert left_out == ["max_shift"]
-    with pytest.raises(ValueError, match=r"data\.dataset: expected one of fashion-mnist, image-folder, got 'mars'"):
+    with pytest.raises(
+        ValueError, match=r"data\.dataset: expected one of fashion-mnist, cifar10, image-folder, got 'mars'"
+    ):
         with_dataset(config, "mars")
 
 
