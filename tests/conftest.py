@@ -27,7 +27,6 @@ UNCOMPILED = (
     "models",
     "nn/rivals",
     "nn/test_replace.py",
-    "nn/upsamplers",
     "tasks",
     "test_compile.py",
 )
