@@ -26,7 +26,7 @@ def gradients_by_same(
     g: Geometry,
     needs: tuple[bool, bool, bool],
 ) -> Gradients:
-    """The gradients that `backward` finds, of inputs shaped as `g` with padding "valid"; with the strides of the inputs."""
+    """Return what `backward` finds for inputs shaped as `g` with padding "valid"; gradients have the inputs' strides."""
     padding, stride = g.reach // 2, g.stride
     shift = -padding % stride  # puts the first pixel with a filter on a multiple of the stride
     height, width = g.height + shift, g.width + shift

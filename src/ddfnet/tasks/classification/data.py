@@ -1,5 +1,6 @@
 """The data of image classification: a class for each data set."""
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -33,14 +34,14 @@ class ClassificationData(TaskData):
         self.augment = augment
 
     @property
+    @abstractmethod
     def transform(self) -> Transform:
         """The transform of a PIL image into the tensor (C, H, W) that the network is scored on; needs no data."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def preparation(self) -> dict[str, Any]:
         """The steps of `transform` in timm's words, with the `size` in pixels."""
-        raise NotImplementedError
 
 
 class FashionMnistData(ClassificationData):
